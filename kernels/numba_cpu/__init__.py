@@ -1,0 +1,31 @@
+"""Numba kernels for the CPU: the reference's vocabulary and steps, compiled.
+
+`jit` compiles and caches, `intrinsics` and `tiles` are the machine, `elementary` the functions;
+activations, losses, updates, normalization, random and products are the vocabulary; `plan` lays a
+network out in memory, `blocks` works on rows, `steps` runs the phases of a batch on a team.
+"""
+
+from .activations import ACTIVATIONS
+from .losses import LOGIT_LOSSES, LOSSES
+from .normalization import NORMALIZATIONS
+from .plan import Plan, make_plan
+from .steps import backprop, forward, row_losses, train_steps, update
+from .updates import UPDATES
+
+NAME = "numba"
+
+__all__ = [
+    "ACTIVATIONS",
+    "LOGIT_LOSSES",
+    "LOSSES",
+    "NAME",
+    "NORMALIZATIONS",
+    "UPDATES",
+    "Plan",
+    "backprop",
+    "forward",
+    "make_plan",
+    "row_losses",
+    "train_steps",
+    "update",
+]

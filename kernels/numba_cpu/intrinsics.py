@@ -1,0 +1,227 @@
+"""The machine below the loops: pointers, vectors, fused multiply-add, atomics.
+
+Everything here is one instruction or an address computation; numba has no word for it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+from typing import Any
+
+import llvmlite.binding as llvm
+import numba
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+
+def _vector_bits() -> int:
+    features = numba.config.CPU_FEATURES
+    if features is None:
+        features = llvm.get_host_cpu_features().flatten()
+    if "+avx512f" in features:
+        return 512
+    return 256 if "+avx2" in features and "+fma" in features else 128
+
+
+VECTOR_BITS = _vector_bits()
+"""Width of the machine's vectors; results do not depend on it."""
+
+REGISTERS = 32 if VECTOR_BITS == 512 or platform.machine() in ("arm64", "aarch64") else 16
+
+
+def lane_count(dtype: str) -> int:
+    """Numbers in one vector: the width of a panel."""
+    return VECTOR_BITS // (32 if dtype == "float32" else 64)
+
+
+def llvm_real(real: Any) -> ir.Type:
+    """The LLVM type of a numba float."""
+    return ir.FloatType() if real.bitwidth == 32 else ir.DoubleType()
+
+
+def llvm_vector(real: Any) -> ir.Type:
+    """The LLVM type of one panel row."""
+    return ir.VectorType(llvm_real(real), VECTOR_BITS // real.bitwidth)
+
+
+def call_llvm(builder: Any, name: str, kind: ir.Type, args: list[Any]) -> Any:
+    """Call the LLVM intrinsic ``llvm.<name>.<kind>`` whose operands all have one type."""
+    suffix = {ir.FloatType(): "f32", ir.DoubleType(): "f64"}
+    if isinstance(kind, ir.VectorType):
+        full = f"llvm.{name}.v{kind.count}{suffix[kind.element]}"
+    else:
+        full = f"llvm.{name}.{suffix[kind]}"
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(kind, [kind] * len(args)), full
+    )
+    return builder.call(function, args)
+
+
+@intrinsic
+def lanes(typingctx, pointer):
+    """Numbers in one vector of the pointer's precision, a constant."""
+
+    def codegen(context, builder, sig, args):
+        return context.get_constant(types.int64, VECTOR_BITS // pointer.dtype.bitwidth)
+
+    return types.int64(pointer), codegen
+
+
+@intrinsic
+def like(typingctx, x, value):
+    """`value` in the precision of the number or pointer `x`."""
+    real = x.dtype if isinstance(x, types.CPointer) else x
+
+    def codegen(context, builder, sig, args):
+        return context.cast(builder, args[1], value, real)
+
+    return real(x, value), codegen
+
+
+@intrinsic
+def at(typingctx, pointer, offset):
+    """The pointer `offset` numbers further on."""
+
+    def codegen(context, builder, sig, args):
+        return builder.gep(args[0], [args[1]])
+
+    return pointer(pointer, types.int64), codegen
+
+
+@intrinsic
+def pointer_to(typingctx, kind, address):
+    """The memory address `address` as a pointer to numbers of the precision of `kind`.
+
+    Entries take addresses: a read-only array would be another type, and compile anew.
+    """
+    pointer = types.CPointer(kind)
+
+    def codegen(context, builder, sig, args):
+        return builder.inttoptr(args[1], llvm_real(kind).as_pointer())
+
+    return pointer(kind, types.int64), codegen
+
+
+@intrinsic
+def integers_at(typingctx, address):
+    """The memory address `address` as a pointer to 64-bit integers."""
+
+    def codegen(context, builder, sig, args):
+        return builder.inttoptr(args[0], ir.IntType(64).as_pointer())
+
+    return types.CPointer(types.int64)(types.int64), codegen
+
+
+@intrinsic
+def fma(typingctx, a, b, c):
+    """a * b + c, rounded once: the same bits on every machine and at every vector width."""
+
+    def codegen(context, builder, sig, args):
+        return call_llvm(builder, "fma", args[0].type, list(args))
+
+    return a(a, a, a), codegen
+
+
+@intrinsic
+def choose(typingctx, condition, a, b):
+    """a where the condition holds, else b; both are computed, so that a loop can be vectorized."""
+
+    def codegen(context, builder, sig, args):
+        return builder.select(*args)
+
+    return a(types.boolean, a, a), codegen
+
+
+@intrinsic
+def copysign(typingctx, magnitude, sign):
+    """`magnitude` with the sign of `sign`."""
+
+    def codegen(context, builder, sig, args):
+        return call_llvm(builder, "copysign", args[0].type, list(args))
+
+    return magnitude(magnitude, magnitude), codegen
+
+
+@intrinsic
+def copy_vector(typingctx, target, source):
+    """Copy one vector."""
+
+    def codegen(context, builder, sig, args):
+        store_vector(builder, target.dtype, load_vector(builder, target.dtype, args[1]), args[0])
+        return context.get_dummy_value()
+
+    return types.void(target, target), codegen
+
+
+def load_vector(builder: Any, real: Any, pointer: Any) -> Any:
+    """Emit the load of one vector that need not be aligned."""
+    typed = builder.bitcast(pointer, llvm_vector(real).as_pointer())
+    return builder.load(typed, align=real.bitwidth // 8)
+
+
+def store_vector(builder: Any, real: Any, value: Any, pointer: Any) -> None:
+    """Emit the store of one vector that need not be aligned."""
+    typed = builder.bitcast(pointer, llvm_vector(real).as_pointer())
+    builder.store(value, typed, align=real.bitwidth // 8)
+
+
+def splat(builder: Any, real: Any, number: Any) -> Any:
+    """Emit a vector whose lanes all hold `number`."""
+    kind = llvm_vector(real)
+    index = ir.VectorType(ir.IntType(32), kind.count)(None)
+    first = builder.insert_element(
+        ir.Constant(kind, ir.Undefined), number, ir.Constant(ir.IntType(32), 0)
+    )
+    return builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), index)
+
+
+@intrinsic
+def load_acquire(typingctx, pointer):
+    """Read an integer that another thread has written with `store_release`."""
+
+    def codegen(context, builder, sig, args):
+        return builder.load_atomic(args[0], "acquire", 8)
+
+    return types.int64(pointer), codegen
+
+
+@intrinsic
+def store_release(typingctx, pointer, value):
+    """Write an integer after everything written before."""
+
+    def codegen(context, builder, sig, args):
+        builder.store_atomic(args[1], args[0], "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(pointer, types.int64), codegen
+
+
+@intrinsic
+def relax(typingctx):
+    """Tell the core that this is a waiting loop."""
+
+    def codegen(context, builder, sig, args):
+        if platform.machine() in ("x86_64", "AMD64"):
+            pause = cgutils.get_or_insert_function(
+                builder.module, ir.FunctionType(ir.VoidType(), []), "llvm.x86.sse2.pause"
+            )
+            builder.call(pause, [])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+def _yield_address() -> int:
+    if os.name == "nt":
+        function = ctypes.windll.kernel32.SwitchToThread  # type: ignore[attr-defined]
+    else:
+        function = ctypes.CDLL(None).sched_yield
+    return int(ctypes.cast(function, ctypes.c_void_p).value or 0)
+
+
+llvm.add_symbol("fastmlp_yield", _yield_address())
+give_way = types.ExternalFunction("fastmlp_yield", types.int32())
+"""Offer the core to another thread of the system."""

@@ -1,0 +1,206 @@
+"""How kernels are compiled, cached and linked.
+
+Three kinds of function, each with its decorator:
+
+- `inline`: small helpers; numba links them into every caller.
+- `family`: a block of loops behind one integer code, compiled on its own and called by name. A nested
+  njit function would be optimised again inside each of its callers; this way the whole vocabulary
+  compiles in about half the time, and at block granularity the call costs nothing measurable.
+- `entry`: what Python calls, with arrays and the GIL released.
+
+The disk cache does not trust file times of single files: its folder is named after a hash of all
+kernel sources, lies in the user's cache folder, and where it can't be written kernels compile anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import llvmlite.binding as llvm
+import numba
+from llvmlite import ir
+from numba.core import types
+from numba.core.ccallback import CFunc
+from numba.core.typing import signature
+from numba.core.typing.templates import AbstractTemplate, infer_global
+from numba.extending import lower_builtin
+
+REAL = "real"
+POINTER = "real*"
+INTEGER = types.int64
+INTEGERS = types.CPointer(types.int64)
+DOUBLES = types.CPointer(types.float64)
+
+PRECISIONS = {"float32": types.float32, "float64": types.float64}
+
+_OPTIONS = {"error_model": "numpy", "boundscheck": False}
+_INNER = {**_OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_lock = threading.RLock()
+
+
+def cache_folder() -> Path | None:
+    """Folder of the compiled kernels, or None where caching is off or nowhere allowed.
+
+    ``FASTMLP_CACHE=0`` turns it off, ``FASTMLP_CACHE_DIR`` moves it.
+    """
+    if os.environ.get("FASTMLP_CACHE") == "0":
+        return None
+    try:
+        return _user_cache() / f"kernels-{_source_hash()}"
+    except (RuntimeError, OSError):  # no home folder
+        return None
+
+
+def _user_cache() -> Path:
+    if chosen := os.environ.get("FASTMLP_CACHE_DIR"):
+        return Path(chosen)
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA")
+        return (Path(base) if base else Path.home() / "AppData" / "Local") / "fastmlp" / "Cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "fastmlp"
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "fastmlp"
+
+
+def _source_hash() -> str:
+    digest = hashlib.sha256(f"{numba.__version__} {platform.python_version()}".encode())
+    for path in sorted(Path(__file__).resolve().parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@contextmanager
+def _cache_in(folder: Path) -> Iterator[None]:
+    previous = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = str(folder)
+    try:
+        yield
+    finally:
+        numba.config.CACHE_DIR = previous
+
+
+def _enable_cache(compiled: Any) -> None:
+    folder = cache_folder()
+    if folder is None:
+        return
+    with _lock, _cache_in(folder):
+        try:
+            compiled.enable_caching()
+        except (RuntimeError, OSError):  # no folder that can be written to
+            return
+
+
+def inline(function: Callable[..., Any]) -> Any:
+    """Compile into each caller."""
+    return numba.njit(**_INNER)(function)
+
+
+def entry(function: Callable[..., Any]) -> Any:
+    """Compile for calls from Python, per argument types, with the GIL released."""
+    compiled = numba.njit(nogil=True, **_OPTIONS)(function)
+    _enable_cache(compiled)
+    return compiled
+
+
+class Family:
+    """A function of pointers and numbers that is compiled apart, once per precision."""
+
+    def __init__(self, function: Callable[..., Any], result: Any, arguments: tuple[Any, ...]):
+        self.function = function
+        self.result = result
+        self.arguments = arguments
+        self._compiled: dict[str, CFunc] = {}
+        self.__doc__ = function.__doc__
+        self.name = function.__name__
+        _FAMILIES.append(self)
+        _make_callable(self)
+
+    def symbol(self, real: Any) -> str:
+        """Name under which the linker finds the compiled function."""
+        return f"fastmlp_{self.name}_{real.name}"
+
+    def signature(self, real: Any) -> Any:
+        """The numba signature for one precision."""
+        table = {REAL: real, POINTER: types.CPointer(real)}
+        arguments = [table.get(a, a) if isinstance(a, str) else a for a in self.arguments]
+        return signature(
+            table.get(self.result, self.result) if isinstance(self.result, str) else self.result,
+            *arguments,
+        )
+
+    def compile(self, dtype: str) -> None:
+        """Compile or load, and tell the linker where the function is."""
+        if dtype in self._compiled:
+            return
+        real = PRECISIONS[dtype]
+        sig = self.signature(real)
+        compiled = CFunc(self.function, (sig.args, sig.return_type), {}, dict(_OPTIONS))
+        _enable_cache(compiled)
+        compiled.compile()
+        llvm.add_symbol(self.symbol(real), compiled.address)
+        self._compiled[dtype] = compiled
+
+
+_FAMILIES: list[Family] = []
+_ready: set[str] = set()
+
+
+def family(result: Any, *arguments: Any) -> Callable[[Callable[..., Any]], Family]:
+    """Compile apart; `REAL` and `POINTER` stand for the precision's number and pointer."""
+
+    def decorate(function: Callable[..., Any]) -> Family:
+        return Family(function, result, arguments)
+
+    return decorate
+
+
+def prepare(dtype: str) -> None:
+    """Compile or load every family of one precision, callees first, before any entry is called."""
+    if dtype in _ready:
+        return
+    with _lock:
+        for member in _FAMILIES:
+            member.compile(dtype)
+        _ready.add(dtype)
+
+
+def _make_callable(member: Family) -> None:
+    """Teach numba that `member`, as a global of jitted code, is a call to an external symbol."""
+
+    class Template(AbstractTemplate):
+        key = member
+
+        def generic(self, args: Any, kws: Any) -> Any:
+            for argument in args:
+                if isinstance(argument, types.CPointer) and isinstance(argument.dtype, types.Float):
+                    return member.signature(argument.dtype)
+            return None
+
+    infer_global(member, types.Function(Template))
+
+    @lower_builtin(member, types.VarArg(types.Any))
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        real = next(
+            a.dtype
+            for a in sig.args
+            if isinstance(a, types.CPointer) and isinstance(a.dtype, types.Float)
+        )
+        kinds = [context.get_value_type(a) for a in sig.args]
+        result = context.get_value_type(sig.return_type)
+        if sig.return_type == types.void:
+            result = ir.VoidType()
+        name = member.symbol(real)
+        callee = builder.module.globals.get(name) or ir.Function(
+            builder.module, ir.FunctionType(result, kinds), name
+        )
+        value = builder.call(callee, args)
+        return context.get_dummy_value() if sig.return_type == types.void else value

@@ -1,0 +1,284 @@
+"""Losses, by an integer code: each number's term and its derivative in one pass.
+
+A joined loss (`LOGIT_LOSSES`) is a code of its own that reads Z instead of A. Softmax with cross-entropy
+needs whole rows and has its own family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..contract import Array, LogitLoss, Loss
+from .calls import destination, source
+from .elementary import exp, log, log1p_unit, sigmoid, softplus
+from .intrinsics import at, choose, lanes, like, pointer_to
+from .jit import INTEGER, POINTER, REAL, entry, family, inline, prepare, types
+
+NAMES = (
+    "cross_entropy",
+    "binary_cross_entropy",
+    "squared_error",
+    "half_squared_error",
+    "mean_squared_error",
+    "absolute_error",
+    "mean_absolute_error",
+    "huber",
+    "hinge",
+    "squared_hinge",
+    "exponential",
+    "perceptron",
+    "poisson",
+    "quantile",
+)
+JOINED = (
+    ("cross_entropy", "softmax"),
+    ("cross_entropy", "sigmoid"),
+    ("binary_cross_entropy", "sigmoid"),
+    ("poisson", "exp"),
+)
+CODES: Mapping[Any, int] = {name: code for code, name in enumerate(NAMES + JOINED)}
+(
+    CROSS_ENTROPY,
+    BINARY_CROSS_ENTROPY,
+    SQUARED_ERROR,
+    HALF_SQUARED_ERROR,
+    MEAN_SQUARED_ERROR,
+    ABSOLUTE_ERROR,
+    MEAN_ABSOLUTE_ERROR,
+    HUBER,
+    HINGE,
+    SQUARED_HINGE,
+    EXPONENTIAL,
+    PERCEPTRON,
+    POISSON,
+    QUANTILE,
+    CROSS_ENTROPY_SOFTMAX,
+    CROSS_ENTROPY_SIGMOID,
+    BINARY_CROSS_ENTROPY_SIGMOID,
+    POISSON_EXP,
+) = range(len(NAMES) + len(JOINED))
+
+
+@inline
+def _at_least(a, low):
+    """a, or `low` where a is lower; NaN stays."""
+    return choose(a < low, low, a)
+
+
+@inline
+def _sign(x):
+    zero, one = like(x, 0.0), like(x, 1.0)
+    return choose(x > zero, one, choose(x < zero, -one, x))
+
+
+@family(types.void, INTEGER, REAL, REAL, REAL, POINTER, POINTER, POINTER, POINTER, INTEGER, INTEGER)
+def loss_terms(code, constant, tiny, epsilon, terms, da, a, t, n, outputs):
+    """terms and da = d terms / d a over a run; a is Z for a joined loss.
+
+    tiny is the smallest normal number and epsilon the spacing at 1: probabilities stay that far
+    from where a logarithm has no value. `outputs` is the divisor of the mean losses.
+    """
+    zero, half, one, two = like(a, 0.0), like(a, 0.5), like(a, 1.0), like(a, 2.0)
+    if code == CROSS_ENTROPY:
+        for i in range(n):
+            p = _at_least(a[i], tiny)
+            terms[i] = -t[i] * log(p)
+            da[i] = -t[i] / p
+    elif code == BINARY_CROSS_ENTROPY:
+        for i in range(n):
+            p = _at_least(a[i], epsilon)
+            p = choose(p > one - epsilon, one - epsilon, p)
+            terms[i] = -(t[i] * log(p) + (one - t[i]) * log(one - p))
+            da[i] = (p - t[i]) / (p * (one - p))
+    elif code == SQUARED_ERROR:
+        for i in range(n):
+            d = a[i] - t[i]
+            terms[i] = d * d
+            da[i] = two * d
+    elif code == HALF_SQUARED_ERROR:
+        for i in range(n):
+            d = a[i] - t[i]
+            terms[i] = half * d * d
+            da[i] = d
+    elif code == MEAN_SQUARED_ERROR:
+        share = one / like(a, outputs)
+        for i in range(n):
+            d = a[i] - t[i]
+            terms[i] = share * (d * d)
+            da[i] = two * share * d
+    elif code == ABSOLUTE_ERROR:
+        for i in range(n):
+            d = a[i] - t[i]
+            terms[i] = abs(d)
+            da[i] = _sign(d)
+    elif code == MEAN_ABSOLUTE_ERROR:
+        share = one / like(a, outputs)
+        for i in range(n):
+            d = a[i] - t[i]
+            terms[i] = share * abs(d)
+            da[i] = share * _sign(d)
+    elif code == HUBER:
+        for i in range(n):
+            d = a[i] - t[i]
+            inside = abs(d) <= constant
+            terms[i] = choose(inside, half * d * d, constant * (abs(d) - half * constant))
+            da[i] = choose(inside, d, constant * _sign(d))
+    elif code == HINGE:
+        for i in range(n):
+            gap = one - t[i] * a[i]
+            terms[i] = choose(gap <= zero, zero, gap)
+            da[i] = choose(gap <= zero, zero, choose(gap > zero, -t[i], gap))
+    elif code == SQUARED_HINGE:
+        for i in range(n):
+            gap = one - t[i] * a[i]
+            gap = choose(gap <= zero, zero, gap)
+            terms[i] = gap * gap
+            da[i] = -two * t[i] * gap
+    elif code == EXPONENTIAL:
+        for i in range(n):
+            e = exp(-t[i] * a[i])
+            terms[i] = e
+            da[i] = -t[i] * e
+    elif code == PERCEPTRON:
+        for i in range(n):
+            gap = -t[i] * a[i]
+            terms[i] = choose(gap <= zero, zero, gap)
+            da[i] = choose(gap < zero, zero, choose(gap >= zero, -t[i], gap))
+    elif code == POISSON:
+        for i in range(n):
+            p = _at_least(a[i], tiny)
+            terms[i] = a[i] - t[i] * log(p)
+            da[i] = one - t[i] / p
+    elif code == QUANTILE:
+        for i in range(n):
+            d = t[i] - a[i]
+            terms[i] = choose(d > zero, constant * d, (constant - one) * d)
+            da[i] = choose(d > zero, -constant, choose(d < zero, one - constant, d))
+    elif code == CROSS_ENTROPY_SIGMOID:
+        for i in range(n):
+            terms[i] = t[i] * softplus(-a[i])
+            da[i] = t[i] * (sigmoid(a[i]) - one)
+    elif code == BINARY_CROSS_ENTROPY_SIGMOID:
+        for i in range(n):
+            z = a[i]
+            linear = choose(z > zero, z, zero) - z * t[i]
+            terms[i] = linear + log1p_unit(exp(-abs(z)))
+            da[i] = sigmoid(z) - t[i]
+    elif code == POISSON_EXP:
+        for i in range(n):
+            e = exp(a[i])
+            terms[i] = e - t[i] * a[i]
+            da[i] = e - t[i]
+
+
+@inline
+def _softmax_cross_entropy_rows(losses, dz, z, t, rows, units, width, dz_stride, stride):
+    for r in range(rows):
+        base = r * width
+        largest = z[base]
+        for start in range(0, units, width):
+            run = at(z, (start // width) * stride + base)
+            for j in range(min(width, units - start)):
+                largest = run[j] if not (run[j] <= largest) else largest
+        total = like(z, 0.0)
+        for start in range(0, units, width):
+            run = at(z, (start // width) * stride + base)
+            out = at(dz, (start // width) * dz_stride + base)
+            for j in range(width):
+                out[j] = exp(run[j] - largest)
+            for j in range(min(width, units - start)):
+                total += out[j]
+        above = largest + log(total)
+        loss = like(z, 0.0)
+        for start in range(0, units, width):
+            run = at(z, (start // width) * stride + base)
+            out = at(dz, (start // width) * dz_stride + base)
+            target = at(t, (start // width) * stride + base)
+            for j in range(min(width, units - start)):
+                loss += target[j] * (above - run[j])
+            for j in range(width):
+                out[j] = out[j] / total - target[j]
+        losses[r] = loss
+
+
+@family(types.void, POINTER, POINTER, POINTER, POINTER, INTEGER, INTEGER, INTEGER, INTEGER)
+def softmax_cross_entropy(losses, dz, z, t, rows, units, dz_stride, stride):
+    """Each row's loss and dz = softmax(z) - t, over panels; z and t lie `stride` apart."""
+    _softmax_cross_entropy_rows(losses, dz, z, t, rows, units, lanes(z), dz_stride, stride)
+
+
+@inline
+def _row_sum_rows(losses, terms, rows, units, width, stride):
+    for r in range(rows):
+        total = like(losses, 0.0)
+        for start in range(0, units, width):
+            run = at(terms, (start // width) * stride + r * width)
+            for j in range(min(width, units - start)):
+                total += run[j]
+        losses[r] = total
+
+
+@family(types.void, POINTER, POINTER, INTEGER, INTEGER, INTEGER)
+def row_sums(losses, terms, rows, units, stride):
+    """losses = the sum of each row's terms, from the first output to the last."""
+    _row_sum_rows(losses, terms, rows, units, lanes(losses), stride)
+
+
+@entry
+def _entry(code, constant, tiny, epsilon, losses, terms, da, a, t, rows, units):
+    LOSSES, dA = pointer_to(constant, losses), pointer_to(constant, da)
+    A, T = pointer_to(constant, a), pointer_to(constant, t)
+    if code == CROSS_ENTROPY_SOFTMAX:
+        _softmax_cross_entropy_rows(LOSSES, dA, A, T, rows, units, units, 0, 0)
+    else:
+        TERMS = pointer_to(constant, terms)
+        loss_terms(code, constant, tiny, epsilon, TERMS, dA, A, T, rows * units, units)
+        _row_sum_rows(LOSSES, TERMS, rows, units, units, 0)
+
+
+def _run(code: int, losses: Array, dA: Array, A: Array, T: Array, constant: float) -> None:
+    """Both results at once; whoever wants one gives a scratch array for the other."""
+    dtype = A.dtype
+    prepare(dtype.name)
+    a, t = source(A, dtype), source(T, dtype)
+    terms = np.empty(A.shape, dtype)
+    limits = np.finfo(dtype)
+    with destination(losses) as out, destination(dA) as gradient:
+        _entry(
+            code,
+            dtype.type(constant),
+            limits.tiny,
+            limits.eps,
+            *(x.ctypes.data for x in (out, terms, gradient, a, t)),
+            len(A),
+            A.shape[1],
+        )
+
+
+def _loss(code: int) -> Loss:
+    def value(losses: Array, A: Array, T: Array, constant: float) -> None:
+        _run(code, losses, np.empty(A.shape, A.dtype), A, T, constant)
+
+    def gradient(dA: Array, A: Array, T: Array, constant: float) -> None:
+        _run(code, np.empty(len(A), A.dtype), dA, A, T, constant)
+
+    return Loss(value, gradient)
+
+
+def _logit_loss(code: int) -> LogitLoss:
+    def value(losses: Array, Z: Array, T: Array) -> None:
+        _run(code, losses, np.empty(Z.shape, Z.dtype), Z, T, 0.0)
+
+    def gradient(dZ: Array, Z: Array, T: Array) -> None:
+        _run(code, np.empty(len(Z), Z.dtype), dZ, Z, T, 0.0)
+
+    return LogitLoss(value, gradient)
+
+
+LOSSES: Mapping[str, Loss] = {name: _loss(CODES[name]) for name in NAMES}
+LOGIT_LOSSES: Mapping[tuple[str, str], LogitLoss] = {
+    pair: _logit_loss(CODES[pair]) for pair in JOINED
+}

@@ -1,0 +1,143 @@
+"""The counter-based generator: dropout masks and the shuffled order."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..contract import Array
+from .calls import destination
+from .intrinsics import integers_at, like, pointer_to
+from .jit import INTEGER, POINTER, REAL, entry, family, inline, prepare, types
+
+# Everything in uint64: numba would turn a mix of signed and unsigned into floats.
+_LOW = np.uint64(0xFFFFFFFF)
+_HALF = np.uint64(32)
+_ONE = np.uint64(1)
+_MULTIPLIER_0, _MULTIPLIER_1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
+_WEYL_0, _WEYL_1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
+_SHUFFLE_HIGH, _SHUFFLE_LOW = np.uint64(0xD2B74407), np.uint64(0xB1CE6E93)
+ROUNDS = 24
+
+
+@inline
+def philox(c0, c1, c2, c3, k0, k1):
+    """Philox4x32-10: four 32-bit words, in uint64, of one counter."""
+    for _ in range(10):
+        product0, product1 = c0 * _MULTIPLIER_0, c2 * _MULTIPLIER_1
+        c0 = (product1 >> _HALF) ^ c1 ^ k0
+        c2 = (product0 >> _HALF) ^ c3 ^ k1
+        c1, c3 = product1 & _LOW, product0 & _LOW
+        k0, k1 = (k0 + _WEYL_0) & _LOW, (k1 + _WEYL_1) & _LOW
+    return c0, c1, c2, c3
+
+
+@family(types.void, POINTER, INTEGER, INTEGER, INTEGER, REAL, *(INTEGER,) * 6)
+def dropout_block(scale, key, step, layer, kept, threshold, first_row, rows, first, units, width):
+    """scale[row][unit] for units first ... first + units; rows lie `width` apart."""
+    k0, k1 = np.uint64(key) & _LOW, np.uint64(key) >> _HALF
+    zero = like(scale, 0.0)
+    limit = np.uint64(threshold)
+    for r in range(rows):
+        u = 0
+        while u < units:
+            words = philox(
+                np.uint64((first + u) // 4),
+                np.uint64(first_row + r),
+                np.uint64(layer),
+                np.uint64(step) & _LOW,
+                k0,
+                k1,
+            )
+            lane = (first + u) % 4
+            count = min(4 - lane, units - u)
+            for j in range(count):
+                scale[r * width + u + j] = kept if words[lane + j] >= limit else zero
+            u += count
+
+
+@inline
+def fill_round_keys(round_keys, key):
+    """The shuffle's round keys for an epoch's key."""
+    k0, k1 = np.uint64(key) & _LOW, np.uint64(key) >> _HALF
+    zero = np.uint64(0)
+    for block in range(ROUNDS // 4):
+        words = philox(np.uint64(block), zero, zero, zero, k0, k1)
+        for j in range(4):
+            round_keys[4 * block + j] = np.int64(words[j])
+
+
+@inline
+def shuffled(place, rows, bits, round_keys):
+    """The row at a place of a shuffled epoch."""
+    left_bits = np.uint64(bits // 2)
+    right_bits = np.uint64(bits) - left_bits
+    left_mask = (_ONE << left_bits) - _ONE
+    right_mask = (_ONE << right_bits) - _ONE
+    limit = np.uint64(rows)
+    x = np.uint64(place)
+    while True:
+        left, right = x >> right_bits, x & right_mask
+        for i in range(ROUNDS):
+            low = left * _SHUFFLE_LOW
+            high = left * _SHUFFLE_HIGH
+            top = (high + (low >> _HALF)) >> _HALF
+            bottom = (high << _HALF) + low
+            carried = (bottom << (right_bits - left_bits)) | (right >> left_bits)
+            left = (top ^ np.uint64(round_keys[i]) ^ right) & left_mask
+            right = carried & right_mask
+        x = (left << right_bits) | right
+        if x < limit:
+            return np.int64(x)
+
+
+@inline
+def shuffle_bits(rows):
+    """Bits of the places that the shuffle permutes: enough for every row, at least 4."""
+    bits = 4
+    while (rows - 1) >> bits:
+        bits += 1
+    return bits
+
+
+@entry
+def _dropout_entry(kept, scale, key, step, layer, threshold, rows, units):
+    block = pointer_to(kept, scale)
+    dropout_block(block, key, step, layer, kept, threshold, 0, rows, 0, units, units)
+
+
+@entry
+def _shuffle_entry(index, rows, key, first, count):
+    out = integers_at(index)
+    keys = np.empty(ROUNDS, np.int64)
+    fill_round_keys(keys, key)
+    bits = shuffle_bits(rows)
+    for i in range(count):
+        out[i] = shuffled(first + i, rows, bits, keys)
+
+
+def signed(key: int) -> int:
+    """A 64-bit key as the signed integer with the same bits: the one type that kernels take."""
+    return key - (1 << 64) if key >= 1 << 63 else key
+
+
+def dropout_scale(scale: Array, key: int, step: int, layer: int, rate: float) -> None:
+    """Fill scale (N, units) with 0 for dropped units and 1/(1 - rate) for kept ones."""
+    prepare(scale.dtype.name)
+    with destination(scale) as out:
+        _dropout_entry(
+            scale.dtype.type(1.0 / (1.0 - rate)),
+            out.ctypes.data,
+            signed(key),
+            step,
+            layer,
+            int(rate * 2**32),
+            len(scale),
+            scale.shape[1],
+        )
+
+
+def shuffle_places(index: NDArray[np.int64], rows: int, key: int, first: int) -> None:
+    """Fill index[j] with the row that comes at place first + j of a shuffled epoch."""
+    with destination(index) as out:
+        _shuffle_entry(out.ctypes.data, rows, signed(key), first, len(index))

@@ -1,0 +1,214 @@
+"""Register tiles: the four places where the compiler has to be told what to keep in registers.
+
+A panel holds one vector width of columns, row after row: matrices are ``[panel][row][lane]``.
+All streams are then contiguous and nothing is packed. The tiles know no activation and no loss:
+they sum with `fma` along one index, in its order, so that a sum's bits depend neither on the
+width of the vectors nor on the number of threads.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from .intrinsics import (
+    REGISTERS,
+    VECTOR_BITS,
+    call_llvm,
+    llvm_vector,
+    load_vector,
+    splat,
+    store_vector,
+)
+
+TILE_ROWS, TILE_PANELS = (8, 3) if REGISTERS == 32 else (4, 2)
+"""Accumulators of a product: 8 x 3 vectors of 32 registers, 4 x 2 of 16 (14x2 and 6x2 were slower)."""
+
+_INT = ir.IntType(64)
+
+
+def _offset(builder: Any, pointer: Any, *factors: Any) -> Any:
+    """pointer + the product of the factors, integers or values."""
+    total = factors[0]
+    for factor in factors[1:]:
+        total = builder.mul(total, _INT(factor) if isinstance(factor, int) else factor)
+    return builder.gep(pointer, [total])
+
+
+def _fma(builder: Any, real: Any, variable: Any, a: Any, b: Any) -> None:
+    total = call_llvm(builder, "fma", llvm_vector(real), [a, b, builder.load(variable)])
+    builder.store(total, variable)
+
+
+def _accumulators(builder: Any, real: Any, count: int) -> list[Any]:
+    return [cgutils.alloca_once(builder, llvm_vector(real)) for _ in range(count)]
+
+
+def product_tile(rows: int, panels: int) -> Any:
+    """An intrinsic for `rows` x `panels` vectors of Z = A W + b.
+
+    tile(z, z_stride, a, a_stride, w, w_stride, b, k, last): strides are from panel to panel, k
+    is the summed length; rows beyond `last` repeat that row and write the same values again.
+    """
+
+    @intrinsic
+    def tile(typingctx, z, z_stride, a, a_stride, w, w_stride, b, k, last):
+        real = z.dtype
+        lanes = VECTOR_BITS // real.bitwidth
+
+        def codegen(context, builder, sig, args):
+            z, z_stride, a, a_stride, w, w_stride, b, k, last = args
+            offsets = []
+            for row in range(rows):
+                within = builder.icmp_signed("<", _INT(row), last)
+                offsets.append(builder.mul(builder.select(within, _INT(row), last), _INT(lanes)))
+            sums = _accumulators(builder, real, rows * panels)
+            for v in range(panels):
+                bias = load_vector(builder, real, _offset(builder, b, _INT(v * lanes)))
+                for row in range(rows):
+                    builder.store(bias, sums[row * panels + v])
+            blocks = builder.sdiv(builder.add(k, _INT(lanes - 1)), _INT(lanes))
+            with cgutils.for_range(builder, blocks) as block:
+                done = builder.mul(block.index, _INT(lanes))
+                left = builder.sub(k, done)
+                full = builder.icmp_signed("<", left, _INT(lanes))
+                count = builder.select(full, left, _INT(lanes))
+                panel = _offset(builder, a, block.index, a_stride)
+                weights = _offset(builder, w, done, lanes)
+                with cgutils.for_range(builder, count) as lane:
+                    line = _offset(builder, weights, lane.index, lanes)
+                    columns = [
+                        load_vector(builder, real, _offset(builder, line, w_stride, v))
+                        for v in range(panels)
+                    ]
+                    for row in range(rows):
+                        place = builder.gep(panel, [builder.add(offsets[row], lane.index)])
+                        number = splat(builder, real, builder.load(place))
+                        for v in range(panels):
+                            _fma(builder, real, sums[row * panels + v], number, columns[v])
+            for v in range(panels):
+                out = _offset(builder, z, z_stride, v)
+                for row in range(rows):
+                    target = builder.gep(out, [offsets[row]])
+                    store_vector(builder, real, builder.load(sums[row * panels + v]), target)
+            return context.get_dummy_value()
+
+        integer = types.int64
+        return types.void(z, integer, a, integer, w, integer, b, integer, integer), codegen
+
+    return tile
+
+
+@intrinsic
+def weight_tile(typingctx, g, a, dz, rows):
+    """One square tile of A' dZ: g[i] = sum over rows of a[row][i] dz[row], in row order."""
+    real = g.dtype
+    lanes = VECTOR_BITS // real.bitwidth
+
+    def codegen(context, builder, sig, args):
+        g, a, dz, rows = args
+        sums = _accumulators(builder, real, lanes)
+        for total in sums:
+            builder.store(ir.Constant(llvm_vector(real), None), total)
+        with cgutils.for_range(builder, rows) as row:
+            line = _offset(builder, a, row.index, lanes)
+            delta = load_vector(builder, real, _offset(builder, dz, row.index, lanes))
+            for i in range(lanes):
+                number = builder.load(builder.gep(line, [_INT(i)]))
+                _fma(builder, real, sums[i], splat(builder, real, number), delta)
+        for i in range(lanes):
+            store_vector(builder, real, builder.load(sums[i]), _offset(builder, g, _INT(i * lanes)))
+        return context.get_dummy_value()
+
+    return types.void(g, a, dz, types.int64), codegen
+
+
+@intrinsic
+def transpose_tile(typingctx, out, x):
+    """Transpose one square tile, in log2(lanes) rounds of shuffles."""
+    real = x.dtype
+    lanes = VECTOR_BITS // real.bitwidth
+
+    def codegen(context, builder, sig, args):
+        out, x = args
+        lines = [
+            load_vector(builder, real, _offset(builder, x, _INT(i * lanes))) for i in range(lanes)
+        ]
+        distance = 1
+        while distance < lanes:
+            lines = _exchanged(builder, lines, distance)
+            distance *= 2
+        for i in range(lanes):
+            store_vector(builder, real, lines[i], _offset(builder, out, _INT(i * lanes)))
+        return context.get_dummy_value()
+
+    return types.void(out, x), codegen
+
+
+def _exchanged(builder: Any, lines: list[Any], distance: int) -> list[Any]:
+    """Swap bit `distance` of the row number with the same bit of the lane number."""
+    lanes = len(lines)
+    result = list(lines)
+    for i in range(lanes):
+        if i & distance:
+            continue
+        low = [j if not j & distance else lanes + j - distance for j in range(lanes)]
+        high = [j + distance if not j & distance else lanes + j for j in range(lanes)]
+        for target, picks in ((i, low), (i + distance, high)):
+            mask = ir.Constant(ir.VectorType(ir.IntType(32), lanes), picks)
+            result[target] = builder.shuffle_vector(lines[i], lines[i + distance], mask)
+    return result
+
+
+def column_tile(term: Any) -> Any:
+    """An intrinsic that sums a term of each row, lane by lane, in row order.
+
+    columns(out, x, y, rows): term(builder, real, total, x row, y row) gives the new total.
+    """
+
+    @intrinsic
+    def columns(typingctx, out, x, y, rows):
+        real = out.dtype
+        lanes = VECTOR_BITS // real.bitwidth
+
+        def codegen(context, builder, sig, args):
+            out, x, y, rows = args
+            (total,) = _accumulators(builder, real, 1)
+            builder.store(ir.Constant(llvm_vector(real), None), total)
+            with cgutils.for_range(builder, rows) as row:
+                lines = [
+                    load_vector(builder, real, _offset(builder, p, row.index, lanes))
+                    for p in (x, y)
+                ]
+                builder.store(term(builder, real, builder.load(total), *lines), total)
+            store_vector(builder, real, builder.load(total), out)
+            return context.get_dummy_value()
+
+        return types.void(out, x, x, types.int64), codegen
+
+    return columns
+
+
+def _sum(builder: Any, real: Any, total: Any, x: Any, y: Any) -> Any:
+    return builder.fadd(total, x)
+
+
+def _dot(builder: Any, real: Any, total: Any, x: Any, y: Any) -> Any:
+    return call_llvm(builder, "fma", llvm_vector(real), [x, y, total])
+
+
+def _absolute(builder: Any, real: Any, total: Any, x: Any, y: Any) -> Any:
+    return builder.fadd(total, call_llvm(builder, "fabs", llvm_vector(real), [x]))
+
+
+column_sum = column_tile(_sum)
+"""Sum of x; y is not used."""
+column_dot = column_tile(_dot)
+"""Sum of x y."""
+column_absolute = column_tile(_absolute)
+"""Sum of |x|; y is not used."""
+
+TILES = {panels: product_tile(TILE_ROWS, panels) for panels in range(1, TILE_PANELS + 1)}

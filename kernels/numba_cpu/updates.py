@@ -1,0 +1,152 @@
+"""The optimizers' arithmetic on a run of parameters, by an integer code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import sqrt as real_root
+
+import numpy as np
+
+from ..contract import Array, UpdateRule
+from .calls import destination, source
+from .intrinsics import at, fma, like, pointer_to
+from .jit import DOUBLES, INTEGER, POINTER, entry, family, inline, prepare, types
+
+Constants = tuple[float, ...]
+
+NAMES = (
+    "sgd",
+    "momentum",
+    "momentum_with_rate",
+    "nesterov",
+    "nesterov_with_rate",
+    "adam",
+    "adam_epsilon_hat",
+    "adamw",
+    "rmsprop",
+    "adagrad",
+)
+SLOTS = (0, 1, 1, 1, 1, 2, 2, 2, 1, 1)
+CODES = {name: code for code, name in enumerate(NAMES)}
+(
+    SGD,
+    MOMENTUM,
+    MOMENTUM_WITH_RATE,
+    NESTEROV,
+    NESTEROV_WITH_RATE,
+    ADAM,
+    ADAM_EPSILON_HAT,
+    ADAMW,
+    RMSPROP,
+    ADAGRAD,
+) = range(len(NAMES))
+
+CONSTANTS = 4
+"""Most constants that a rule has."""
+
+
+@inline
+def root(x):
+    return like(x, real_root(x))
+
+
+@inline
+def _moments(p, m, v, g, b1, b2, i):
+    one = like(p, 1.0)
+    m[i] = fma(b1, m[i], (one - b1) * g[i])
+    v[i] = fma(b2, v[i], (one - b2) * g[i] * g[i])
+
+
+@family(types.void, INTEGER, POINTER, POINTER, POINTER, POINTER, DOUBLES, INTEGER)
+def update_run(code, p, u, v, g, numbers, n):
+    """Update n parameters p and their slots u and v by the gradient g.
+
+    numbers holds the rate, the constants of the rule and, for Adam, 1 - b1^step and 1 - b2^step.
+    """
+    rate = like(p, numbers[0])
+    c0, c1, c2 = like(p, numbers[1]), like(p, numbers[2]), like(p, numbers[3])
+    if code == SGD:
+        for i in range(n):
+            p[i] = fma(-rate, g[i], p[i])
+    elif code == MOMENTUM:
+        for i in range(n):
+            u[i] = fma(c0, u[i], g[i])
+            p[i] = fma(-rate, u[i], p[i])
+    elif code == MOMENTUM_WITH_RATE:
+        for i in range(n):
+            u[i] = fma(c0, u[i], -rate * g[i])
+            p[i] = p[i] + u[i]
+    elif code == NESTEROV:
+        for i in range(n):
+            u[i] = fma(c0, u[i], g[i])
+            p[i] = fma(-rate, fma(c0, u[i], g[i]), p[i])
+    elif code == NESTEROV_WITH_RATE:
+        for i in range(n):
+            u[i] = fma(c0, u[i], -rate * g[i])
+            p[i] = p[i] + fma(c0, u[i], -rate * g[i])
+    elif code == ADAM or code == ADAMW:
+        shrink = -rate * like(p, numbers[4]) if code == ADAMW else like(p, 0.0)
+        first, second = like(p, numbers[5]), like(p, numbers[6])
+        for i in range(n):
+            _moments(p, u, v, g, c0, c1, i)
+            step = rate * (u[i] / first) / (root(v[i] / second) + c2)
+            p[i] = fma(shrink, p[i], p[i]) - step
+    elif code == ADAM_EPSILON_HAT:
+        scaled = like(p, numbers[0] * real_root(numbers[6]) / numbers[5])
+        for i in range(n):
+            _moments(p, u, v, g, c0, c1, i)
+            p[i] = p[i] - scaled * u[i] / (root(v[i]) + c2)
+    elif code == RMSPROP:
+        one = like(p, 1.0)
+        for i in range(n):
+            u[i] = fma(c0, u[i], (one - c0) * g[i] * g[i])
+            p[i] = p[i] - rate * g[i] / (root(u[i]) + c1)
+    elif code == ADAGRAD:
+        for i in range(n):
+            u[i] = fma(g[i], g[i], u[i])
+            p[i] = p[i] - rate * g[i] / (root(u[i]) + c0)
+
+
+@inline
+def fill_numbers(numbers, constants, rate, step, decays):
+    """What `update_run` wants to know of a step; decay only where `decays`."""
+    numbers[0] = rate
+    for i in range(CONSTANTS):
+        numbers[1 + i] = constants[i]
+    if not decays:
+        numbers[4] = 0.0
+    numbers[5] = 1.0 - constants[0] ** float(step)
+    numbers[6] = 1.0 - constants[1] ** float(step)
+
+
+@entry
+def _entry(one, code, p, u, v, g, numbers, constants, rate, step, n):
+    N, C = pointer_to(1.0, numbers), pointer_to(1.0, constants)
+    fill_numbers(N, C, rate, step, True)
+    P, G = pointer_to(one, p), pointer_to(one, g)
+    update_run(code, P, pointer_to(one, u), pointer_to(one, v), at(G, 0), N, n)
+
+
+def padded(constants: Constants) -> Array:
+    """The constants of a rule as an array of fixed length."""
+    return np.array([*constants, *[0.0] * (CONSTANTS - len(constants))], np.float64)
+
+
+def _rule(code: int) -> UpdateRule:
+    def apply(
+        p: Array, slots: Array, g: Array, rate: float, step: int, constants: Constants
+    ) -> None:
+        prepare(p.dtype.name)
+        numbers, given = np.zeros(3 + CONSTANTS), padded(constants)
+        gradient = source(g, p.dtype)
+        with destination(p) as out, destination(slots) as vectors:
+            addresses = [vectors[i].ctypes.data if i < SLOTS[code] else 0 for i in range(2)]
+            _entry(
+                *(p.dtype.type(1), code, out.ctypes.data, *addresses, gradient.ctypes.data),
+                *(numbers.ctypes.data, given.ctypes.data, float(rate), step, p.size),
+            )
+
+    return UpdateRule(apply, SLOTS[code])
+
+
+UPDATES: Mapping[str, UpdateRule] = {name: _rule(CODES[name]) for name in NAMES}

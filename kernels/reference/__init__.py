@@ -1,0 +1,37 @@
+"""NumPy kernels: the reference, where every formula, shape and mutation is documented.
+
+The other backends have the same files and the same names. Kernels take destinations first, then
+sources, then scalars; what stands before the first source is overwritten, and nothing else is.
+"""
+
+from .activations import ACTIVATION_CONSTANTS, ACTIVATIONS, PROPERTIES, Properties
+from .losses import DOMAINS, LINKS, LOGIT_LOSSES, LOSS_CONSTANTS, LOSSES, TARGETS
+from .normalization import NORMALIZATIONS
+from .plan import Plan
+from .steps import backprop, forward, make_plan, row_losses, train_steps, update
+from .updates import UPDATES
+
+NAME = "numpy"
+
+__all__ = [
+    "ACTIVATIONS",
+    "ACTIVATION_CONSTANTS",
+    "DOMAINS",
+    "LINKS",
+    "LOGIT_LOSSES",
+    "LOSSES",
+    "LOSS_CONSTANTS",
+    "NAME",
+    "NORMALIZATIONS",
+    "PROPERTIES",
+    "TARGETS",
+    "UPDATES",
+    "Plan",
+    "Properties",
+    "backprop",
+    "forward",
+    "make_plan",
+    "row_losses",
+    "train_steps",
+    "update",
+]
