@@ -127,8 +127,7 @@ def activation_forward(code, constant, u, v, a, z, n, period):
             a[i] = z[i] * sigmoid(z[i])
     elif code == MISH:
         for i in range(n):
-            t, rest = _tanh_softplus(z[i])
-            a[i] = z[i] * t
+            a[i] = z[i] * _tanh_softplus(z[i])[0]
     elif code == SOFTPLUS:
         for i in range(n):
             a[i] = softplus(z[i])
@@ -210,7 +209,7 @@ def activation_backward(code, constant, u, v, dz, du, dv, da, z, a, n, period):
 @inline
 def _nan_or_zero(x):
     """NaN where x is NaN, else 0."""
-    return choose(x == x, like(x, 0.0), x)
+    return choose(abs(x) >= like(x, 0.0), like(x, 0.0), x)
 
 
 @family(types.void, POINTER, POINTER, INTEGER, INTEGER, INTEGER)

@@ -3,9 +3,10 @@
 Three kinds of function, each with its decorator:
 
 - `inline`: small helpers; numba links them into every caller.
-- `family`: a block of loops behind one integer code, compiled on its own and called by name. A nested
-  njit function would be optimised again inside each of its callers; this way the whole vocabulary
-  compiles in about half the time, and at block granularity the call costs nothing measurable.
+- `family`: a block of loops behind one integer code, compiled on its own and called by name. A
+  nested njit function would be optimised again inside each of its callers; this way the whole
+  vocabulary compiles in about half the time, and at block granularity the call costs nothing
+  measurable.
 - `entry`: what Python calls, with arrays and the GIL released.
 
 The disk cache does not trust file times of single files: its folder is named after a hash of all

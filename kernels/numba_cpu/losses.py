@@ -1,7 +1,7 @@
 """Losses, by an integer code: each number's term and its derivative in one pass.
 
-A joined loss (`LOGIT_LOSSES`) is a code of its own that reads Z instead of A. Softmax with cross-entropy
-needs whole rows and has its own family.
+A joined loss (`LOGIT_LOSSES`) is a code of its own that reads Z instead of A. Softmax with
+cross-entropy needs whole rows and has its own family.
 """
 
 from __future__ import annotations
@@ -62,6 +62,9 @@ CODES: Mapping[Any, int] = {name: code for code, name in enumerate(NAMES + JOINE
 ) = range(len(NAMES) + len(JOINED))
 
 
+_TERMS = (types.void, INTEGER, *(REAL,) * 3, *(POINTER,) * 4, INTEGER, INTEGER)
+
+
 @inline
 def _at_least(a, low):
     """a, or `low` where a is lower; NaN stays."""
@@ -74,14 +77,10 @@ def _sign(x):
     return choose(x > zero, one, choose(x < zero, -one, x))
 
 
-@family(types.void, INTEGER, REAL, REAL, REAL, POINTER, POINTER, POINTER, POINTER, INTEGER, INTEGER)
-def loss_terms(code, constant, tiny, epsilon, terms, da, a, t, n, outputs):
-    """terms and da = d terms / d a over a run; a is Z for a joined loss.
-
-    tiny is the smallest normal number and epsilon the spacing at 1: probabilities stay that far
-    from where a logarithm has no value. `outputs` is the divisor of the mean losses.
-    """
-    zero, half, one, two = like(a, 0.0), like(a, 0.5), like(a, 1.0), like(a, 2.0)
+@family(*_TERMS)
+def probability_terms(code, constant, tiny, epsilon, terms, da, a, t, n, outputs):
+    """Losses of probabilities and counts, as a function of the output."""
+    one = like(a, 1.0)
     if code == CROSS_ENTROPY:
         for i in range(n):
             p = _at_least(a[i], tiny)
@@ -93,7 +92,39 @@ def loss_terms(code, constant, tiny, epsilon, terms, da, a, t, n, outputs):
             p = choose(p > one - epsilon, one - epsilon, p)
             terms[i] = -(t[i] * log(p) + (one - t[i]) * log(one - p))
             da[i] = (p - t[i]) / (p * (one - p))
-    elif code == SQUARED_ERROR:
+    elif code == POISSON:
+        for i in range(n):
+            p = _at_least(a[i], tiny)
+            terms[i] = a[i] - t[i] * log(p)
+            da[i] = one - t[i] / p
+
+
+@family(*_TERMS)
+def joined_terms(code, constant, tiny, epsilon, terms, da, a, t, n, outputs):
+    """Losses joined with their output activation; a is Z."""
+    zero, one = like(a, 0.0), like(a, 1.0)
+    if code == CROSS_ENTROPY_SIGMOID:
+        for i in range(n):
+            terms[i] = t[i] * softplus(-a[i])
+            da[i] = t[i] * (sigmoid(a[i]) - one)
+    elif code == BINARY_CROSS_ENTROPY_SIGMOID:
+        for i in range(n):
+            z = a[i]
+            linear = choose(z > zero, z, zero) - z * t[i]
+            terms[i] = linear + log1p_unit(exp(-abs(z)))
+            da[i] = sigmoid(z) - t[i]
+    elif code == POISSON_EXP:
+        for i in range(n):
+            e = exp(a[i])
+            terms[i] = e - t[i] * a[i]
+            da[i] = e - t[i]
+
+
+@family(*_TERMS)
+def distance_terms(code, constant, tiny, epsilon, terms, da, a, t, n, outputs):
+    """Losses of the difference of output and target."""
+    zero, half, one, two = like(a, 0.0), like(a, 0.5), like(a, 1.0), like(a, 2.0)
+    if code == SQUARED_ERROR:
         for i in range(n):
             d = a[i] - t[i]
             terms[i] = d * d
@@ -126,7 +157,18 @@ def loss_terms(code, constant, tiny, epsilon, terms, da, a, t, n, outputs):
             inside = abs(d) <= constant
             terms[i] = choose(inside, half * d * d, constant * (abs(d) - half * constant))
             da[i] = choose(inside, d, constant * _sign(d))
-    elif code == HINGE:
+    elif code == QUANTILE:
+        for i in range(n):
+            d = t[i] - a[i]
+            terms[i] = choose(d > zero, constant * d, (constant - one) * d)
+            da[i] = choose(d > zero, -constant, choose(d < zero, one - constant, d))
+
+
+@family(*_TERMS)
+def margin_terms(code, constant, tiny, epsilon, terms, da, a, t, n, outputs):
+    """Losses of the product of output and target."""
+    zero, one, two = like(a, 0.0), like(a, 1.0), like(a, 2.0)
+    if code == HINGE:
         for i in range(n):
             gap = one - t[i] * a[i]
             terms[i] = choose(gap <= zero, zero, gap)
@@ -147,31 +189,23 @@ def loss_terms(code, constant, tiny, epsilon, terms, da, a, t, n, outputs):
             gap = -t[i] * a[i]
             terms[i] = choose(gap <= zero, zero, gap)
             da[i] = choose(gap < zero, zero, choose(gap >= zero, -t[i], gap))
-    elif code == POISSON:
-        for i in range(n):
-            p = _at_least(a[i], tiny)
-            terms[i] = a[i] - t[i] * log(p)
-            da[i] = one - t[i] / p
-    elif code == QUANTILE:
-        for i in range(n):
-            d = t[i] - a[i]
-            terms[i] = choose(d > zero, constant * d, (constant - one) * d)
-            da[i] = choose(d > zero, -constant, choose(d < zero, one - constant, d))
-    elif code == CROSS_ENTROPY_SIGMOID:
-        for i in range(n):
-            terms[i] = t[i] * softplus(-a[i])
-            da[i] = t[i] * (sigmoid(a[i]) - one)
-    elif code == BINARY_CROSS_ENTROPY_SIGMOID:
-        for i in range(n):
-            z = a[i]
-            linear = choose(z > zero, z, zero) - z * t[i]
-            terms[i] = linear + log1p_unit(exp(-abs(z)))
-            da[i] = sigmoid(z) - t[i]
-    elif code == POISSON_EXP:
-        for i in range(n):
-            e = exp(a[i])
-            terms[i] = e - t[i] * a[i]
-            da[i] = e - t[i]
+
+
+@inline
+def loss_terms(code, constant, tiny, epsilon, terms, da, a, t, n, outputs):
+    """terms and da = d terms / d a over a run; a is Z for a joined loss.
+
+    tiny is the smallest normal number and epsilon the spacing at 1: probabilities stay that far
+    from where a logarithm has no value. `outputs` is the divisor of the mean losses.
+    """
+    if code in (CROSS_ENTROPY, BINARY_CROSS_ENTROPY, POISSON):
+        probability_terms(code, constant, tiny, epsilon, terms, da, a, t, n, outputs)
+    elif code in (HINGE, SQUARED_HINGE, EXPONENTIAL, PERCEPTRON):
+        margin_terms(code, constant, tiny, epsilon, terms, da, a, t, n, outputs)
+    elif code > CROSS_ENTROPY_SOFTMAX:
+        joined_terms(code, constant, tiny, epsilon, terms, da, a, t, n, outputs)
+    else:
+        distance_terms(code, constant, tiny, epsilon, terms, da, a, t, n, outputs)
 
 
 @inline

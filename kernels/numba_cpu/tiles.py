@@ -25,7 +25,7 @@ from .intrinsics import (
 )
 
 TILE_ROWS, TILE_PANELS = (8, 3) if REGISTERS == 32 else (4, 2)
-"""Accumulators of a product: 8 x 3 vectors of 32 registers, 4 x 2 of 16 (14x2 and 6x2 were slower)."""
+"""Accumulators of a product: 8 x 3 of 32 registers, 4 x 2 of 16 (14 x 2 and 6 x 2 were slower)."""
 
 _INT = ir.IntType(64)
 

@@ -84,7 +84,7 @@ def update_run(code, p, u, v, g, numbers, n):
         for i in range(n):
             u[i] = fma(c0, u[i], -rate * g[i])
             p[i] = p[i] + fma(c0, u[i], -rate * g[i])
-    elif code == ADAM or code == ADAMW:
+    elif code in (ADAM, ADAMW):
         shrink = -rate * like(p, numbers[4]) if code == ADAMW else like(p, 0.0)
         first, second = like(p, numbers[5]), like(p, numbers[6])
         for i in range(n):

@@ -7,8 +7,8 @@ sources, then scalars; what stands before the first source is overwritten, and n
 from .activations import ACTIVATION_CONSTANTS, ACTIVATIONS, PROPERTIES, Properties
 from .losses import DOMAINS, LINKS, LOGIT_LOSSES, LOSS_CONSTANTS, LOSSES, TARGETS
 from .normalization import NORMALIZATIONS
-from .plan import Plan
-from .steps import backprop, forward, make_plan, row_losses, train_steps, update
+from .plan import Plan, make_plan
+from .steps import backprop, forward, row_losses, train_steps, update
 from .updates import UPDATES
 
 NAME = "numpy"

@@ -60,3 +60,16 @@ class Plan:
         for segment in segments:
             views[segment.layer][segment.kind] = segment.view(flat)
         return views
+
+
+def make_plan(network: Network, update: Update, dtype: str) -> Plan:
+    """Build a plan for "float32" or "float64"; its numbers are zeros until `Plan.load`.
+
+    Raises
+    ------
+    ValueError
+        Another dtype.
+    """
+    if dtype not in ("float32", "float64"):
+        raise ValueError(f"dtype must be 'float32' or 'float64' on backend 'numpy'; got {dtype!r}")
+    return Plan(network, update, dtype)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..contract import Array, Data, Layer, Network, Order, Update
+from ..contract import Array, Data, Layer, Order, Update
 from ..layout import FLOORS, LEARNED, Segment
 from .activations import ACTIVATIONS
 from .losses import LOGIT_LOSSES, LOSSES
@@ -45,19 +45,6 @@ class _Pass(NamedTuple):
     A: Array
     mask: Array | None
     out: Array
-
-
-def make_plan(network: Network, update: Update, dtype: str) -> Plan:
-    """Build a plan for "float32" or "float64"; its numbers are zeros until `Plan.load`.
-
-    Raises
-    ------
-    ValueError
-        Another dtype.
-    """
-    if dtype not in ("float32", "float64"):
-        raise ValueError(f"dtype must be 'float32' or 'float64' on backend 'numpy'; got {dtype!r}")
-    return Plan(network, update, dtype)
 
 
 @_quiet

@@ -1,0 +1,47 @@
+"""The plan's table and numbers: what stands where.
+
+The table is a header of integers, then a line of fields for each layer. Offsets of parameters (W,
+B, U, V, SCALE, SHIFT) count from the start of a flat vector, all others from the memory's start.
+U and V are the learned parameters of an activation; without them they equal B. From VECTOR on stand
+the offsets of the VECTORS arrays with one number for each column: B, and of the others those that
+the layer has.
+"""
+
+from __future__ import annotations
+
+from ..layout import FLOORS
+from .updates import CONSTANTS
+
+BLOCK = 64
+"""Rows that pass through all layers together, so that they stay in the cache."""
+
+# fmt: off
+(LAYERS, CAPACITY, LOSS, JOINED, MEAN_OVER_ROWS, PENALTY_PER_ROW, PENALIZED, UPDATE, CLIPPED,
+ PARAMETERS, SLOT_U, SLOT_V, GRADIENT, PERSISTENT, FLAT, INPUT, TARGETS, WEIGHTS, FACTORS,
+ ROW_LOSSES, ZEROS, SCRATCH, SCRATCH_SIZE, SCRATCH_DA, SCRATCH_TERMS, ITEMS,
+ X, LABELS, DENSE, SAMPLE_WEIGHTS, INDEX, ORDER, ORDER_KEY, ROWS, BATCH_ROWS, FIRST, COUNT,
+ STEP, KEY, RATES, LOSSES_OUT, OUT, MODE, TRAINING) = range(44)
+HEADER = 48
+(INPUTS, UNITS, PIECES, IN_PANELS, UNIT_PANELS, PANELS, ACTIVATION, NORM, DROPS, THRESHOLD,
+ KEEPS_Y, W, B, U, V, SCALE, SHIFT, BETA, WT, LAYER_INPUT, Y, HAT, A, OUTPUT, DY, DZ, MASK, DU, DV,
+ ROW_SPREAD, MEAN, SPREAD, RUNNING_MEAN, RUNNING_VARIANCE, RUNNING_SPREAD, SUMS, SQUARES,
+ VECTORS, VECTOR) = range(39)
+FIELDS = 48
+(LOSS_CONSTANT, L1, L2, TINY, EPSILON, CLIP_VALUE, CLIP_NORM, RULE) = range(8)
+NUMBERS = RULE + CONSTANTS
+# fmt: on
+LAYER_NUMBERS = 2
+"""Per layer in the numbers: the activation's constant and 1/(1 - dropout)."""
+THREAD_NUMBERS = 16
+THREAD_FLAGS = 64
+"""Integers of a thread: its barrier count on a cache line of its own, then the round keys."""
+
+SEQUENCE, KEYED, LISTED = range(3)
+ORDERS = {"sequence": SEQUENCE, "keyed": KEYED, "array": LISTED}
+LOGITS, OUTPUTS, LOSS_ONLY = range(3)
+"""What a forward pass is asked for (MODE)."""
+
+EVALUATION, GRADIENT_ONLY, UPDATING = range(3)
+"""TRAINING: running statistics; batch statistics; batch statistics that move the running ones."""
+
+BETA_FLOOR = FLOORS["beta"]

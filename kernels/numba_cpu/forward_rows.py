@@ -1,0 +1,207 @@
+"""What happens to a block of rows on the way forward: gather, layers, loss.
+
+m is the plan's memory, t its table, f its numbers; r0 is the block's first place in the buffers
+and n its rows, at most `fields.BLOCK`. Row by row, so any thread may do it.
+"""
+
+from __future__ import annotations
+
+from . import activations as act
+from . import fields, losses
+from .activations import activation_forward, maxout_forward, softmax_forward
+from .intrinsics import at, copy_vector, integers_at, lanes, like, pointer_to
+from .jit import DOUBLES, INTEGER, INTEGERS, POINTER, REAL, family, inline, types
+from .losses import loss_terms, row_sums, softmax_cross_entropy
+from .memory import activation_input, layer_of, parameter, scratch_of
+from .normalization import LAYER, NONE, normalize_columns, normalize_rows
+from .products import product
+from .random import dropout_block, shuffle_bits, shuffled
+
+
+@family(types.void, POINTER, INTEGERS, INTEGERS, REAL, INTEGER, INTEGER, INTEGER)
+def gather_rows(m, t, round_keys, one, start, first, stop):
+    """Copy the rows at places start + first ... start + stop of the order into the buffers.
+
+    Inputs go to panels, targets to panels of the outputs (class indices as one-hot rows).
+    """
+    v = lanes(m)
+    last = layer_of(t, t[fields.LAYERS] - 1)
+    inputs, units = layer_of(t, 0)[fields.INPUTS], last[fields.UNITS]
+    stride = t[fields.CAPACITY] * v
+    x = pointer_to(one, t[fields.X])
+    bits = shuffle_bits(t[fields.ROWS])
+    for r in range(first, stop):
+        row = start + r
+        if t[fields.ORDER] == fields.KEYED:
+            row = shuffled(row, t[fields.ROWS], bits, round_keys)
+        elif t[fields.ORDER] == fields.LISTED:
+            row = integers_at(t[fields.INDEX])[row]
+        source, target = at(x, row * inputs), at(m, t[fields.INPUT] + r * v)
+        for p in range(inputs // v):
+            copy_vector(at(target, p * stride), at(source, p * v))
+        for j in range(inputs - inputs % v, inputs):
+            target[(j // v) * stride + j % v] = source[j]
+        if t[fields.SAMPLE_WEIGHTS]:
+            m[t[fields.WEIGHTS] + r] = pointer_to(one, t[fields.SAMPLE_WEIGHTS])[row]
+        goal = at(m, t[fields.TARGETS] + r * v)
+        if t[fields.LABELS]:
+            for p in range(last[fields.UNIT_PANELS]):
+                for j in range(v):
+                    goal[p * stride + j] = like(m, 0.0)
+            label = integers_at(t[fields.LABELS])[row]
+            goal[(label // v) * stride + label % v] = one
+        elif t[fields.DENSE]:
+            dense = at(pointer_to(one, t[fields.DENSE]), row * units)
+            for j in range(units):
+                goal[(j // v) * stride + j % v] = dense[j]
+
+
+@inline
+def _normalized(m, t, layer, y, y_stride, r0, n, training):
+    v = lanes(m)
+    stride = t[fields.CAPACITY] * v
+    hat, panels = at(m, layer[fields.HAT] + r0 * v), layer[fields.PANELS]
+    scale, shift = parameter(m, t, layer[fields.SCALE]), parameter(m, t, layer[fields.SHIFT])
+    if layer[fields.NORM] == LAYER:
+        normalize_rows(
+            y,
+            hat,
+            at(m, layer[fields.ROW_SPREAD] + r0),
+            scale,
+            shift,
+            n,
+            panels,
+            layer[fields.UNIT_PANELS],
+            layer[fields.UNITS],
+            y_stride,
+            stride,
+        )
+        return
+    mean = layer[fields.MEAN] if training else layer[fields.RUNNING_MEAN]
+    spread = layer[fields.SPREAD] if training else layer[fields.RUNNING_SPREAD]
+    normalize_columns(y, hat, at(m, mean), at(m, spread), scale, shift, n, panels, y_stride, stride)
+
+
+@inline
+def _activated(m, t, f, number, layer, y, y_stride, r0, n):
+    v = lanes(m)
+    stride = t[fields.CAPACITY] * v
+    code, a = layer[fields.ACTIVATION], at(m, layer[fields.A] + r0 * v)
+    constant = like(m, f[fields.NUMBERS + number * fields.LAYER_NUMBERS])
+    if code == act.SOFTMAX:
+        softmax_forward(a, y, n, layer[fields.UNITS], stride)
+    elif code == act.MAXOUT:
+        for p in range(layer[fields.UNIT_PANELS]):
+            piece = layer[fields.UNIT_PANELS] * y_stride
+            maxout_forward(
+                at(a, p * stride), at(y, p * y_stride), n * v, layer[fields.PIECES], piece
+            )
+    else:
+        u, w = parameter(m, t, layer[fields.U]), parameter(m, t, layer[fields.V])
+        for p in range(layer[fields.PANELS]):
+            activation_forward(
+                code,
+                constant,
+                at(u, p * v),
+                at(w, p * v),
+                at(a, p * stride),
+                at(y, p * y_stride),
+                n * v,
+                v,
+            )
+
+
+@inline
+def _dropped(m, t, f, number, layer, r0, n, training, key, step):
+    v = lanes(m)
+    kept = like(m, f[fields.NUMBERS + number * fields.LAYER_NUMBERS + 1])
+    for p in range(layer[fields.UNIT_PANELS]):
+        place = (p * t[fields.CAPACITY] + r0) * v
+        mask = at(m, layer[fields.MASK] + place)
+        a, out = at(m, layer[fields.A] + place), at(m, layer[fields.OUTPUT] + place)
+        if training:
+            units = min(v, layer[fields.UNITS] - p * v)
+            dropout_block(
+                mask, key, step, number, kept, layer[fields.THRESHOLD], r0, n, p * v, units, v
+            )
+            for i in range(n * v):
+                out[i] = a[i] * mask[i]
+        else:
+            for i in range(n * v):
+                out[i] = a[i]
+
+
+@family(types.void, POINTER, INTEGERS, DOUBLES, *(INTEGER,) * 10)
+def forward_block(m, t, f, first, resumed, stop, r0, n, thread, training, finish, key, step):
+    """Layers `first` ... of a block, up to the product of layer `stop` or to the end.
+
+    `resumed`: the product of layer `first` is there already. Without `finish` the last
+    activation is left out, for a loss that is computed from the logits.
+    """
+    v = lanes(m)
+    stride = t[fields.CAPACITY] * v
+    for number in range(first, t[fields.LAYERS]):
+        layer = layer_of(t, number)
+        y, y_stride = activation_input(m, t, layer, thread, r0)
+        normal = layer[fields.NORM] != NONE
+        z = at(m, layer[fields.HAT] + r0 * v) if normal else y
+        z_stride = stride if normal else y_stride
+        if not (resumed and number == first):
+            product(
+                z,
+                z_stride,
+                at(m, layer[fields.LAYER_INPUT] + r0 * v),
+                stride,
+                parameter(m, t, layer[fields.W]),
+                layer[fields.IN_PANELS] * v * v,
+                parameter(m, t, layer[fields.B]),
+                n,
+                layer[fields.INPUTS],
+                layer[fields.PANELS],
+            )
+            if number == stop:
+                return
+        if normal:
+            _normalized(m, t, layer, y, y_stride, r0, n, training)
+        if finish or number < t[fields.LAYERS] - 1:
+            _activated(m, t, f, number, layer, y, y_stride, r0, n)
+        if layer[fields.DROPS]:
+            _dropped(m, t, f, number, layer, r0, n, training, key, step)
+
+
+@family(types.void, POINTER, INTEGERS, DOUBLES, INTEGER, INTEGER, INTEGER)
+def loss_block(m, t, f, r0, n, thread):
+    """Each row's loss, and its gradient by the outputs, or for a joined loss by the logits."""
+    v = lanes(m)
+    stride = t[fields.CAPACITY] * v
+    layer = layer_of(t, t[fields.LAYERS] - 1)
+    target = at(m, t[fields.TARGETS] + r0 * v)
+    out = at(m, t[fields.ROW_LOSSES] + r0)
+    scratch = scratch_of(m, t, thread)
+    source = at(m, (layer[fields.Y] if t[fields.JOINED] else layer[fields.A]) + r0 * v)
+    d = at(m, layer[fields.DY] + r0 * v) if t[fields.JOINED] else at(scratch, t[fields.SCRATCH_DA])
+    d_stride = stride if t[fields.JOINED] else fields.BLOCK * v
+    if t[fields.LOSS] == losses.CROSS_ENTROPY_SOFTMAX:
+        softmax_cross_entropy(out, d, source, target, n, layer[fields.UNITS], d_stride, stride)
+    else:
+        terms = at(scratch, t[fields.SCRATCH_TERMS])
+        constant, tiny = like(m, f[fields.LOSS_CONSTANT]), like(m, f[fields.TINY])
+        for p in range(layer[fields.UNIT_PANELS]):
+            loss_terms(
+                t[fields.LOSS],
+                constant,
+                tiny,
+                like(m, f[fields.EPSILON]),
+                at(terms, p * fields.BLOCK * v),
+                at(d, p * d_stride),
+                at(source, p * stride),
+                at(target, p * stride),
+                n * v,
+                layer[fields.UNITS],
+            )
+        row_sums(out, terms, n, layer[fields.UNITS], fields.BLOCK * v)
+    for p in range(layer[fields.UNIT_PANELS]):
+        for r in range(n):
+            factor = m[t[fields.FACTORS] + r0 + r]
+            for j in range(v):
+                d[p * d_stride + r * v + j] = d[p * d_stride + r * v + j] * factor

@@ -1,0 +1,248 @@
+"""The phases of a batch, shared out to a team of threads.
+
+A batch has two phases: by rows (gather, forward, loss, backward) and by items (gradient, then
+update). Batch normalization adds meetings to the first. Every number is computed by one thread,
+from sums in a fixed order: how many threads there are changes no bit.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import fields
+from .backward_rows import backward_block
+from .forward_rows import forward_block, gather_rows, loss_block
+from .intrinsics import at, lanes, like, pointer_to
+from .items import (
+    clip_items,
+    column_terms,
+    gradient_items,
+    moment_panels,
+    normalization_columns,
+    spread_running,
+    summed_terms,
+    update_items,
+)
+from .jit import DOUBLES, INTEGER, INTEGERS, POINTER, family, inline, types
+from .memory import batch_normalized_after, batch_normalized_before, layer_of
+from .random import fill_round_keys
+from .team import meet, share_of
+from .updates import fill_numbers
+
+
+@family(types.void, POINTER, INTEGERS, DOUBLES, INTEGERS, INTEGER, INTEGER, INTEGER, INTEGER)
+def rows_phase(m, t, f, flags, thread, team, rows, step):
+    """Forward, loss and backward of the gathered rows, in step with the team."""
+    training = 1 if t[fields.TRAINING] else 0
+    low, high = share_of(rows, thread, team, 8)
+    first, last = 0, t[fields.LAYERS] - 1
+    resumed = 0
+    while True:
+        stop = batch_normalized_after(t, first + resumed) if training else t[fields.LAYERS]
+        for r0 in range(low, high, fields.BLOCK):
+            n = min(fields.BLOCK, high - r0)
+            finish = 0 if t[fields.JOINED] else 1
+            forward_block(
+                m,
+                t,
+                f,
+                first,
+                resumed,
+                stop,
+                r0,
+                n,
+                thread,
+                training,
+                finish,
+                t[fields.KEY],
+                step,
+            )
+            if stop > last:
+                loss_block(m, t, f, r0, n, thread)
+                end = batch_normalized_before(t, last) if training else -1
+                backward_block(m, t, f, last, 0, end, r0, n, thread, training, rows)
+        if stop > last:
+            break
+        meet(flags, thread, team)
+        p0, p1 = share_of(layer_of(t, stop)[fields.PANELS], thread, team, 1)
+        moment_panels(m, t, stop, rows, p0, p1)
+        meet(flags, thread, team)
+        first, resumed = stop, 1
+    top = batch_normalized_before(t, last) if training else -1
+    while top >= 0:
+        meet(flags, thread, team)
+        layer = layer_of(t, top)
+        p0, p1 = share_of(layer[fields.PANELS], thread, team, 1)
+        for p in range(p0, p1):
+            normalization_columns(m, t, layer, p, rows)
+        meet(flags, thread, team)
+        end = batch_normalized_before(t, top - 1)
+        for r0 in range(low, high, fields.BLOCK):
+            n = min(fields.BLOCK, high - r0)
+            backward_block(m, t, f, top, 1, end, r0, n, thread, training, rows)
+        top = end
+
+
+@inline
+def _weight_total(m, t, rows):
+    if not t[fields.SAMPLE_WEIGHTS]:
+        return float(rows)
+    total = 0.0
+    for r in range(rows):
+        total += m[t[fields.WEIGHTS] + r]
+    return total
+
+
+@inline
+def _data_loss(m, t, rows):
+    total = 0.0
+    for r in range(rows):
+        weight = m[t[fields.WEIGHTS] + r] if t[fields.SAMPLE_WEIGHTS] else like(m, 1.0)
+        total += float(m[t[fields.ROW_LOSSES] + r]) * float(weight)
+    return total
+
+
+@inline
+def _penalty(m, t, f):
+    return f[fields.L1] * summed_terms(m, t, fields.SUMS) + 0.5 * f[fields.L2] * summed_terms(
+        m, t, fields.SQUARES
+    )
+
+
+@family(
+    types.float64,
+    *(POINTER, INTEGERS, DOUBLES, INTEGERS, INTEGER, INTEGER, INTEGER, INTEGER, INTEGER),
+)
+def batch_gradient_phase(m, t, f, flags, thread, team, start, rows, step):
+    """Gather a batch and fill the gradient; the loss on thread 0, NaN for no weight at all.
+
+    The team has met after the rows' phase; the gradient of a thread's own items is complete.
+    """
+    one = like(m, 1.0)
+    low, high = share_of(rows, thread, team, 8)
+    gather_rows(m, t, at(flags, thread * fields.THREAD_FLAGS + 16), one, start, low, high)
+    i0, i1 = share_of(t[fields.ITEMS], thread, team, 1)
+    if t[fields.PENALIZED]:
+        column_terms(m, t, t[fields.PARAMETERS], i0, i1)
+    if t[fields.SAMPLE_WEIGHTS]:
+        meet(flags, thread, team)
+    total = _weight_total(m, t, rows)
+    share = 1.0 / total if total > 0.0 else 0.0
+    data_share = share if t[fields.MEAN_OVER_ROWS] else 1.0
+    for r in range(low, high):
+        weight = m[t[fields.WEIGHTS] + r] if t[fields.SAMPLE_WEIGHTS] else one
+        m[t[fields.FACTORS] + r] = like(m, data_share) * weight
+    rows_phase(m, t, f, flags, thread, team, rows, step)
+    meet(flags, thread, team)
+    penalty_share = share if t[fields.PENALTY_PER_ROW] else 1.0
+    training = 1 if t[fields.TRAINING] else 0
+    gradient_items(m, t, f, like(m, penalty_share), training, rows, i0, i1)
+    loss = 0.0
+    if thread == 0:
+        loss = data_share * _data_loss(m, t, rows)
+        if t[fields.PENALIZED]:
+            loss += penalty_share * _penalty(m, t, f)
+    return loss
+
+
+@family(
+    types.void,
+    *(POINTER, INTEGERS, DOUBLES, INTEGERS, INTEGER, INTEGER, types.float64, INTEGER),
+)
+def update_phase(m, t, f, flags, thread, team, rate, step):
+    """One update of a thread's own items, after clipping."""
+    i0, i1 = share_of(t[fields.ITEMS], thread, team, 1)
+    factor = 1.0
+    if f[fields.CLIP_VALUE] > 0.0:
+        clip_items(m, t, f, i0, i1)
+    if t[fields.CLIPPED]:
+        meet(flags, thread, team)
+        column_terms(m, t, t[fields.GRADIENT], i0, i1)
+        meet(flags, thread, team)
+        norm = np.sqrt(summed_terms(m, t, fields.SQUARES))
+        if norm > f[fields.CLIP_NORM]:
+            factor = f[fields.CLIP_NORM] / norm
+    mine = at(
+        f, fields.NUMBERS + t[fields.LAYERS] * fields.LAYER_NUMBERS + thread * fields.THREAD_NUMBERS
+    )
+    plain = at(mine, 8)
+    constants = at(f, fields.RULE)
+    fill_numbers(mine, constants, rate, step, True)
+    fill_numbers(plain, constants, rate, step, False)
+    update_items(m, t, mine, plain, factor, i0, i1)
+
+
+@inline
+def _batch_rows(t, number):
+    return min(t[fields.BATCH_ROWS], t[fields.ROWS] - number * t[fields.BATCH_ROWS])
+
+
+@inline
+def _weightless(m, t, flags, thread, team, start, rows):
+    """Whether a batch's sample weights are all zero, read where the caller keeps them."""
+    if not t[fields.SAMPLE_WEIGHTS]:
+        return False
+    low, high = share_of(rows, thread, team, 8)
+    gather_rows(m, t, at(flags, thread * fields.THREAD_FLAGS + 16), like(m, 1.0), start, low, high)
+    meet(flags, thread, team)
+    empty = _weight_total(m, t, rows) == 0.0
+    meet(flags, thread, team)
+    return empty
+
+
+@family(types.int64, POINTER, INTEGERS, DOUBLES, INTEGERS, INTEGER, INTEGER)
+def train_team(m, t, f, flags, thread, team):
+    """A thread's part in fields.COUNT minibatches; returns the updates made."""
+    fill_round_keys(at(flags, thread * fields.THREAD_FLAGS + 16), t[fields.ORDER_KEY])
+    rates, losses = pointer_to(1.0, t[fields.RATES]), pointer_to(1.0, t[fields.LOSSES_OUT])
+    made = 0
+    for b in range(t[fields.COUNT]):
+        number = t[fields.FIRST] + b
+        start, rows = number * t[fields.BATCH_ROWS], _batch_rows(t, number)
+        if _weightless(m, t, flags, thread, team, start, rows):
+            i0, i1 = share_of(t[fields.ITEMS], thread, team, 1)
+            column_terms(m, t, t[fields.PARAMETERS], i0, i1)
+            meet(flags, thread, team)
+            if thread == 0:
+                losses[b] = 0.0 if t[fields.PENALTY_PER_ROW] else _penalty(m, t, f)
+            meet(flags, thread, team)
+            continue
+        step = t[fields.STEP] + made
+        loss = batch_gradient_phase(m, t, f, flags, thread, team, start, rows, step)
+        if thread == 0:
+            losses[b] = loss
+        update_phase(m, t, f, flags, thread, team, rates[made], step + 1)
+        made += 1
+        meet(flags, thread, team)
+    if thread == 0:
+        spread_running(m, t)
+    return made
+
+
+@family(types.void, POINTER, INTEGERS, DOUBLES, INTEGERS, INTEGER, INTEGER)
+def infer_team(m, t, f, flags, thread, team):
+    """A thread's blocks of a forward pass over fields.ROWS rows: logits, outputs or losses."""
+    v = lanes(m)
+    one = like(m, 1.0)
+    layer = layer_of(t, t[fields.LAYERS] - 1)
+    out = pointer_to(one, t[fields.OUT])
+    mode = t[fields.MODE]
+    r0 = thread * fields.BLOCK
+    units, pieces = layer[fields.UNITS], (layer[fields.PIECES] if mode == fields.LOGITS else 1)
+    finish = 0 if mode == fields.LOGITS or (mode == fields.LOSS_ONLY and t[fields.JOINED]) else 1
+    source = at(m, (layer[fields.Y] if mode == fields.LOGITS else layer[fields.A]) + r0 * v)
+    for start in range(thread * fields.BLOCK, t[fields.ROWS], team * fields.BLOCK):
+        n = min(fields.BLOCK, t[fields.ROWS] - start)
+        gather_rows(m, t, at(flags, 16), one, start - r0, r0, r0 + n)
+        forward_block(m, t, f, 0, 0, t[fields.LAYERS], r0, n, thread, 0, finish, 0, 0)
+        if mode == fields.LOSS_ONLY:
+            loss_block(m, t, f, r0, n, thread)
+            for r in range(n):
+                out[start + r] = m[t[fields.ROW_LOSSES] + r0 + r]
+            continue
+        for r in range(n):
+            line = at(out, (start + r) * units * pieces)
+            for piece in range(pieces):
+                for j in range(units):
+                    panel = piece * layer[fields.UNIT_PANELS] + j // v
+                    line[piece * units + j] = source[panel * t[fields.CAPACITY] * v + r * v + j % v]
