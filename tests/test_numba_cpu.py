@@ -1,0 +1,367 @@
+"""What only the Numba backend promises: accuracy of its polynomials, bits across threads, cache."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastmlp import kernels
+from fastmlp.kernels.contract import Array, Data, Layer, Network, Order, State, Update
+from fastmlp.kernels.layout import length, parameter_segments, running_segments
+
+if kernels.available()["numba"] is not None:
+    pytest.skip("numba is not installed", allow_module_level=True)
+
+import numba
+
+from fastmlp.kernels.numba_cpu import elementary, jit, steps
+
+ROOT = Path(__file__).resolve().parents[1]
+BACKEND = kernels.load("numba")
+
+
+# Elementary functions against the C library's doubles
+
+
+def _vectorized(function: Any) -> Callable[[Array, Array], None]:
+    @numba.njit(error_model="numpy")
+    def apply(x: Array, out: Array) -> None:
+        for i in range(x.size):
+            out[i] = function(x[i])
+
+    return apply
+
+
+def _logistic(x: float) -> float:
+    return 1 / (1 + math.exp(-x)) if x > 0 else math.exp(x) / (1 + math.exp(x))
+
+
+def _softplus(x: float) -> float:
+    return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
+
+
+FUNCTIONS = {
+    "exp": (math.exp, -87.0, 88.0),
+    "expm1_negative": (math.expm1, -30.0, 0.0),
+    "log": (math.log, 1e-30, 50.0),
+    "log1p_unit": (math.log1p, 0.0, 1.0),
+    "tanh": (math.tanh, -20.0, 20.0),
+    "sigmoid": (_logistic, -80.0, 80.0),
+    "softplus": (_softplus, -80.0, 80.0),
+    "normal_distribution": (lambda x: 0.5 * math.erfc(-x * math.sqrt(0.5)), -5.0, 9.0),
+}
+
+# Units in the last place: 2 for the function, 1 for the C library's double that it is held against.
+ULPS = {"float32": 2.0, "float64": 3.0}
+
+
+@pytest.mark.parametrize("dtype", ULPS)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_elementary_functions_are_accurate(name: str, dtype: str, rng: np.random.Generator) -> None:
+    exact, low, high = FUNCTIONS[name]
+    x = np.concatenate([rng.uniform(low, high, 20_000), rng.uniform(low, high, 5_000) * 0.01])
+    x = np.clip(x, low, high).astype(dtype)
+    found = np.empty_like(x)
+    _vectorized(getattr(elementary, name))(x, found)
+    wanted = np.array([exact(float(value)) for value in x])
+    # Phi multiplies the relative error of exp(-x^2/2) by x^2/2: it is held to numbers around 1.
+    unit = 1.0 if name == "normal_distribution" else 0.0
+    spacing = np.spacing(np.maximum(np.abs(wanted), unit).astype(dtype)).astype(np.float64)
+    assert np.max(np.abs(found - wanted) / spacing) <= ULPS[dtype]
+
+
+@pytest.mark.parametrize("dtype", ULPS)
+def test_elementary_functions_at_the_edges(dtype: str) -> None:
+    x = np.array([np.nan, np.inf, -np.inf, 0.0, -1e4, 1e4], dtype)
+    edges = {
+        "exp": [np.nan, np.inf, 0, 1, 0, np.inf],
+        "tanh": [np.nan, 1, -1, 0, -1, 1],
+        "sigmoid": [np.nan, 1, 0, 0.5, 0, 1],
+        "normal_distribution": [np.nan, 1, 0, 0.5, 0, 1],
+        "softplus": [np.nan, np.inf, 0, math.log(2), 0, 1e4],
+    }
+    for name, wanted in edges.items():
+        found = np.empty_like(x)
+        _vectorized(getattr(elementary, name))(x, found)
+        np.testing.assert_allclose(found, wanted, rtol=1e-6, err_msg=name)
+
+
+# Whole training runs
+
+
+class _Case:
+    """A small training problem on which every code path of a step is taken."""
+
+    def __init__(self, rng: np.random.Generator, dtype: str, network: Network, rule: Update):
+        self.network, self.rule, self.dtype = network, rule, dtype
+        rows = 150
+        self.X = rng.normal(size=(rows, network.layers[0].inputs)).astype(dtype)
+        self.T = rng.integers(0, network.layers[-1].units, rows)
+        self.w = rng.uniform(0, 1, rows).astype(dtype)
+        segments = parameter_segments(network)
+        self.start = (rng.normal(size=length(segments)) * 0.3).astype(dtype)
+        for segment in segments:
+            if segment.kind in ("scale", "beta"):
+                segment.view(self.start)[...] = 1
+
+    def train(self, threads: int, batch: int = 64, epochs: int = 3) -> tuple[Array, ...]:
+        """Parameters, slots, running statistics, losses and outputs after training."""
+        slots = BACKEND.UPDATES[self.rule.name].slots
+        running = np.full(length(running_segments(self.network)), 0.7, self.dtype)
+        state = State(self.start.copy(), np.zeros((slots, self.start.size), self.dtype), running)
+        plan = BACKEND.make_plan(self.network, self.rule, self.dtype)
+        plan.threads = threads
+        plan.load(state)
+        count = -(-len(self.X) // batch)
+        losses = np.zeros(count * epochs)
+        made = 0
+        for epoch in range(epochs):
+            made += BACKEND.train_steps(
+                plan,
+                losses[epoch * count : (epoch + 1) * count],
+                Data(self.X, self.T, self.w),
+                Order("keyed", 99 + epoch),
+                batch,
+                0,
+                count,
+                np.full(count, 0.02),
+                made,
+                7,
+            )
+        out = np.empty((len(self.X), self.network.layers[-1].units), self.dtype)
+        BACKEND.forward(plan, out, self.X, False)
+        plan.store(state)
+        return (*state, losses, out)
+
+
+def _network(activation: str, normalization: str | None, dropout: float = 0.0) -> Network:
+    pieces = 3 if activation == "maxout" else 1
+    layers = (
+        Layer(19, 33, activation, 0.01, pieces, normalization, dropout),
+        Layer(33, 17, activation, 0.01, pieces, normalization, dropout),
+        Layer(17, 5, "softmax"),
+    )
+    return Network(layers, "cross_entropy", l1=1e-3, l2=1e-2)
+
+
+@pytest.fixture
+def many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give a team to problems of any size."""
+    monkeypatch.setattr(steps, "SMALL", 1.0)
+    monkeypatch.setattr(steps, "WORTH_A_THREAD", 0.0)
+
+
+@pytest.mark.usefixtures("many_threads")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("normalization", [None, "batch", "layer"])
+@pytest.mark.parametrize("activation", ["tanh", "relu", "prelu", "mpelu", "maxout", "gelu"])
+def test_threads_change_no_bit(
+    activation: str, normalization: str | None, dtype: str, rng: np.random.Generator
+) -> None:
+    rule = Update("adamw", (0.9, 0.99, 1e-8, 0.01), clip_value=0.5, clip_norm=0.5)
+    case = _Case(rng, dtype, _network(activation, normalization, dropout=0.2), rule)
+    alone = case.train(1)
+    for threads in (2, 3):
+        for one, many in zip(alone, case.train(threads), strict=True):
+            np.testing.assert_array_equal(one, many)
+
+
+@pytest.mark.usefixtures("many_threads")
+@pytest.mark.parametrize("rule", list(BACKEND.UPDATES))
+def test_threads_change_no_bit_for_any_optimizer(rule: str, rng: np.random.Generator) -> None:
+    constants = {"sgd": (), "adagrad": (1e-8,), "rmsprop": (0.9, 1e-8)}
+    adam = (0.9, 0.99, 1e-8, *((0.01,) if rule == "adamw" else ()))
+    given = constants.get(rule, adam if rule.startswith("adam") else (0.9,))
+    case = _Case(rng, "float32", _network("tanh", None), Update(rule, given))
+    for one, two in zip(case.train(1), case.train(2), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_same_bits_on_repeat(rng: np.random.Generator) -> None:
+    case = _Case(rng, "float32", _network("relu", "batch", 0.3), Update("adam", (0.9, 0.99, 1e-8)))
+    for one, two in zip(case.train(1), case.train(1), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_a_row_is_predicted_alone_as_in_company(rng: np.random.Generator) -> None:
+    network = _network("tanh", "layer")
+    plan = BACKEND.make_plan(network, Update("sgd"), "float32")
+    size = length(parameter_segments(network))
+    empty = np.zeros(0, np.float32)
+    numbers = rng.normal(size=size).astype(np.float32)
+    plan.load(State(numbers, np.zeros((0, size), np.float32), empty))
+    X = rng.normal(size=(200, 19)).astype(np.float32)
+    together = np.empty((200, 5), np.float32)
+    BACKEND.forward(plan, together, X, False)
+    for row in (0, 1, 63, 64, 199):
+        alone = np.empty((1, 5), np.float32)
+        BACKEND.forward(plan, alone, np.ascontiguousarray(X[row : row + 1]), False)
+        np.testing.assert_array_equal(alone[0], together[row])
+
+
+@pytest.mark.usefixtures("many_threads")
+def test_two_python_threads_train_side_by_side(rng: np.random.Generator) -> None:
+    cases = [
+        _Case(rng, "float32", _network("relu", "batch"), Update("momentum", (0.9,)))
+        for _ in range(2)
+    ]
+    wanted = [case.train(2) for case in cases]
+    found: list[Any] = [None, None]
+
+    def work(number: int) -> None:
+        for _ in range(5):
+            found[number] = cases[number].train(2)
+
+    workers = [threading.Thread(target=work, args=(number,)) for number in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
+        assert not worker.is_alive()
+    for one, two in zip(wanted, found, strict=True):
+        for a, b in zip(one, two, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+# Compilation
+
+
+def _python(code: str, folder: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+TRAIN_ONCE = """
+import numpy as np
+from fastmlp import kernels
+from fastmlp.kernels.contract import *
+from fastmlp.kernels.layout import length, parameter_segments
+backend = kernels.load("numba")
+def train(activation, loss, rule, constants, output="softmax", dtype="float32"):
+    network = Network((Layer(4, 5, activation), Layer(5, 3, output)), loss)
+    plan = backend.make_plan(network, Update(rule, constants), dtype)
+    size = length(parameter_segments(network))
+    slots = np.zeros((backend.UPDATES[rule].slots, size), dtype)
+    plan.load(State(np.ones(size, dtype), slots, np.zeros(0, dtype)))
+    losses = np.zeros(1)
+    data = Data(np.ones((8, 4), dtype), np.zeros(8, np.int64))
+    steps = backend.train_steps(plan, losses, data, Order("sequence"), 8, 0, 1, np.ones(1), 0, 0)
+    assert steps == 1 and np.isfinite(losses).all()
+    backend.forward(plan, np.empty((8, 3), dtype), data.X, False)
+train("tanh", "cross_entropy", "sgd", ())
+"""
+
+
+def test_the_vocabulary_is_compiled_once_per_precision() -> None:
+    result = _python(
+        TRAIN_ONCE
+        + """
+from fastmlp.kernels.numba_cpu import jit, steps
+before = len(steps._entry.signatures), len(jit._FAMILIES)
+import numba.core.event as event
+compiled = []
+class Listener(event.Listener):
+    def on_start(self, e): compiled.append(e.data.get("dispatcher"))
+    def on_end(self, e): pass
+event.register("numba:compile", Listener())
+for activation in ("relu", "elu", "gelu", "prelu", "softplus"):
+    train(activation, "cross_entropy", "adam", (0.9, 0.99, 1e-8))
+train("mish", "squared_error", "rmsprop", (0.9, 1e-8), "identity")
+train("silu", "huber", "adagrad", (1e-8,), "tanh")
+assert (len(steps._entry.signatures), len(jit._FAMILIES)) == before, steps._entry.signatures
+assert not compiled, compiled
+print("once")
+"""
+    )
+    assert result.stdout.strip() == "once", result.stderr
+
+
+def test_a_second_process_compiles_nothing(tmp_path: Path) -> None:
+    code = TRAIN_ONCE + "print(sum(f.cache_hits for m in M for f in m._compiled.values()))"
+    code = code.replace("print", "from fastmlp.kernels.numba_cpu.jit import _FAMILIES as M\nprint")
+    cold = _python(code, FASTMLP_CACHE_DIR=str(tmp_path))
+    warm = _python(code, FASTMLP_CACHE_DIR=str(tmp_path))
+    assert cold.stdout.strip() == "0", cold.stderr
+    assert int(warm.stdout) == len(jit._FAMILIES), warm.stderr
+
+
+@pytest.mark.parametrize("how", ["off", "read-only folder", "a file", "no home"])
+def test_kernels_run_where_nothing_can_be_cached(how: str, tmp_path: Path) -> None:
+    blocked = tmp_path / "blocked"
+    if how == "read-only folder":
+        blocked.mkdir(mode=0o500)
+    else:
+        blocked.write_text("not a folder")
+    environment = {
+        "off": {"FASTMLP_CACHE": "0"},
+        "read-only folder": {"FASTMLP_CACHE_DIR": str(blocked / "deeper")},
+        "a file": {"FASTMLP_CACHE_DIR": str(blocked)},
+        "no home": {"HOME": "", "XDG_CACHE_HOME": "", "FASTMLP_CACHE_DIR": ""},
+    }[how]
+    result = _python(TRAIN_ONCE + "print('trained')", **environment)
+    assert result.stdout.strip() == "trained", result.stderr
+
+
+def test_an_edited_kernel_is_compiled_anew(tmp_path: Path) -> None:
+    """Numba's own cache would go on running what another file's old helper was compiled to."""
+    for part in ("fastmlp", "kernels"):
+        source = ROOT / part
+        for path in source.rglob("*.py"):
+            inside = path.relative_to(source)
+            if "kernels" not in inside.parts:
+                copy = tmp_path / part / inside
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                copy.write_bytes(path.read_bytes())
+    (tmp_path / "fastmlp" / "kernels").symlink_to("../kernels")
+    code = """
+import numpy as np
+from fastmlp import kernels
+A = np.empty((1, 1))
+kernels.load("numba").ACTIVATIONS["tanh"].forward(A, np.ones((1, 1)), (), 0.0)
+print(A[0, 0])
+"""
+    before = _python(code, tmp_path, FASTMLP_CACHE_DIR=str(tmp_path / "cache"))
+    edited = tmp_path / "kernels" / "numba_cpu" / "elementary.py"
+    text = edited.read_text()
+    marker = "return copysign(quotient + rest / d, x)"
+    assert marker in text
+    edited.write_text(text.replace(marker, "return copysign(quotient, x) + like(x, 1.0)"))
+    after = _python(code, tmp_path, FASTMLP_CACHE_DIR=str(tmp_path / "cache"))
+    assert float(before.stdout) == pytest.approx(math.tanh(1)), before.stderr
+    assert float(after.stdout) == pytest.approx(math.tanh(1) + 1), after.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_a_forked_child_trains_too() -> None:
+    result = _python(
+        TRAIN_ONCE
+        + """
+import os, warnings
+warnings.simplefilter("ignore")
+from fastmlp.kernels.numba_cpu import steps
+steps.SMALL = steps.WORTH_A_THREAD = 1.0
+child = os.fork()
+if child == 0:
+    train("tanh", "cross_entropy", "sgd", ())
+    os._exit(0)
+print(os.waitpid(child, 0)[1])
+"""
+    )
+    assert result.stdout.strip() == "0", result.stderr
