@@ -159,8 +159,8 @@ def _quantile_value(losses: Array, A: Array, T: Array, constant: float) -> None:
 
 def _quantile_gradient(dA: Array, A: Array, T: Array, constant: float) -> None:
     """dA = -q where A < T, 1 - q where A > T, 0 where they are equal."""
-    slope = np.where(A < T, -constant, np.where(A > T, 1 - constant, 0))
-    dA[...] = _or_nan(slope, A)
+    above = (A > T).astype(A.dtype)
+    dA[...] = _or_nan(np.where(A == T, 0, above - constant), A)
 
 
 def _cross_entropy_softmax_value(losses: Array, Z: Array, T: Array) -> None:

@@ -116,7 +116,7 @@ def train_steps(
     for number in range(count):
         X, T, w = _gather(data, order, (first + number) * batch, batch)
         if w is not None and not w.any():
-            losses[number] = _penalty(plan, 0.0)
+            losses[number] = _penalty(plan, _penalty_share(plan, 0.0))
             continue
         passes = list(_passes(plan, X, _Mode(True, key, step + made)))
         losses[number] = _backprop(plan, gradient, passes, T, w, training=True)
@@ -205,9 +205,8 @@ def _backprop(
     network, T = plan.network, _targets(plan, T)
     rows = len(T)
     total = float(rows) if w is None else float(w.sum(dtype=np.float64))
-    share = 1.0 / total if total else 0.0
-    data_share = share if network.reduction == "mean" else 1.0
-    penalty_share = share if network.penalty_scale == "rows" else 1.0
+    data_share = _inverse(total) if network.reduction == "mean" else 1.0
+    penalty_share = _penalty_share(plan, total)
     losses = np.empty(rows, plan.dtype)
     _row_losses(plan, losses, passes[-1], T)
     weights = np.ones(rows, plan.dtype) if w is None else w
@@ -285,6 +284,16 @@ def _normalization_gradient(
     scale = plan.views[number]["scale"]
     backward(dZ, gradients["scale"], gradients["shift"], dY, passed.hat, passed.spread, scale)
     return dZ
+
+
+def _inverse(total: float) -> float:
+    """1/total, where a total of zero makes nothing count."""
+    return 1.0 / total if total else 0.0
+
+
+def _penalty_share(plan: Plan, total: float) -> float:
+    """Factor of the penalties in a batch whose weights (or rows) sum to `total`."""
+    return _inverse(total) if plan.network.penalty_scale == "rows" else 1.0
 
 
 def _penalty(plan: Plan, share: float) -> float:

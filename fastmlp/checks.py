@@ -1,0 +1,253 @@
+"""Checks of what users pass in; every message names the argument, what it got, what it wants."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterable
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from .kernels.contract import Array
+
+_BLOCK = 1 << 16
+"""Numbers looked at together, so that what is known of them stays in the cache."""
+
+_WHOLE_LIMIT = 1 << 62
+
+
+def number(
+    value: object,
+    name: str,
+    low: float = -math.inf,
+    high: float = math.inf,
+    above: float = -math.inf,
+    below: float = math.inf,
+) -> float:
+    """Return a finite float with ``low <= value <= high`` and ``above < value < below``.
+
+    Raises
+    ------
+    TypeError
+        It is no real number; booleans are none.
+    ValueError
+        It is not finite or out of range.
+    """
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a number; got {shown(value)}")
+    try:
+        result = float(value)
+    except OverflowError:
+        result = math.inf
+    if not (math.isfinite(result) and low <= result <= high and above < result < below):
+        wanted = _range(low, high, above, below)
+        raise ValueError(f"{name} must be a finite number{wanted}; got {shown(value)}")
+    return result
+
+
+def _range(low: float, high: float, above: float, below: float) -> str:
+    parts = [f">= {low:g}"] if low > -math.inf else []
+    parts += [f"> {above:g}"] if above > -math.inf else []
+    parts += [f"<= {high:g}"] if high < math.inf else []
+    parts += [f"< {below:g}"] if below < math.inf else []
+    return " " + " and ".join(parts) if parts else ""
+
+
+def whole(value: object, name: str, low: int = 0, high: int = _WHOLE_LIMIT) -> int:
+    """Return an int with ``low <= value <= high``; booleans and floats are refused.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It is no integer, or out of range.
+    """
+    if isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be an integer; got {value!r}")
+    try:
+        result = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"{name} must be an integer; got {shown(value)}") from None
+    if not low <= result <= high:
+        wanted = f">= {low}" if high == _WHOLE_LIMIT else f"from {low} to {high}"
+        raise ValueError(f"{name} must be an integer {wanted}; got {shown(value)}")
+    return result
+
+
+def flag(value: object, name: str) -> bool:
+    """Return True or False; anything else is a TypeError."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False; got {shown(value)}")
+    return bool(value)
+
+
+def word(value: object, name: str, options: Iterable[str], others: str = "") -> str:
+    """Return one of the words in `options`; `others` says what else would have been accepted."""
+    known = list(options)
+    if isinstance(value, str) and value in known:
+        return value
+    kind = ValueError if isinstance(value, str) else TypeError
+    raise kind(f"{name} must be one of {', '.join(known)}{others}; got {shown(value)}")
+
+
+def shown(value: object) -> str:
+    """Show a value in a message, short enough for one line."""
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape} and dtype {value.dtype}"
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an int of thousands of digits has no repr
+        return f"a {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def matrix(X: Any, name: str, columns: int, dtype: np.dtype[Any]) -> Array:
+    """Return rows of finite numbers: (rows, columns), C-contiguous, aligned, native, in `dtype`.
+
+    An array that is all this already comes back itself, without a copy.
+
+    Raises
+    ------
+    TypeError
+        X can't be converted without guessing: strings, objects, complex numbers, sparse matrices.
+    ValueError
+        No rows, another shape, NaN, infinity, or numbers too large for `dtype`.
+    """
+    if (
+        type(X) is np.ndarray
+        and X.dtype == dtype
+        and X.ndim == 2
+        and X.shape[1] == columns
+        and X.shape[0]
+        and X.flags.c_contiguous
+        and X.flags.aligned
+    ):
+        if not all_finite(X):
+            raise ValueError(_not_finite(X, name))
+        return X
+    raw = real_array(X, name)
+    if raw.ndim != 2:
+        raise ValueError(_not_two_dimensional(raw, name, columns))
+    if raw.shape[0] == 0:
+        raise ValueError(f"{name} must have at least one row; got shape {raw.shape}")
+    if raw.shape[1] != columns:
+        raise ValueError(
+            f"{name} must have {columns} columns, one for each input of the network; "
+            f"got shape {raw.shape}"
+        )
+    return converted(raw, name, dtype)
+
+
+def _not_two_dimensional(raw: Array, name: str, columns: int) -> str:
+    remedy = ""
+    if raw.ndim == 1 and columns == 1:
+        remedy = f"; {name}.reshape(-1, 1) makes each number a row"
+    elif raw.ndim == 1:
+        remedy = f"; {name}.reshape(1, -1) makes it one row"
+    elif raw.ndim > 2:
+        remedy = f"; {name}.reshape(len({name}), -1) flattens each row"
+    return f"{name} must have shape (rows, {columns}); got shape {raw.shape}{remedy}"
+
+
+def real_array(values: Any, name: str) -> Array:
+    """Return an array of booleans, integers or floats, of any shape, not copied where possible.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It is no array of real numbers; the message says how to make it one.
+    """
+    if hasattr(values, "toarray") and hasattr(values, "nnz"):
+        raise TypeError(
+            f"{name} must be a dense array; got a sparse {type(values).__name__}: "
+            f"{name}.toarray() makes it dense"
+        )
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise ValueError(f"{name} must have no masked entries: fill them first, {name}.filled(...)")
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        raise kind(f"{name} can't be made an array of numbers: {error}") from error
+    if array.dtype.kind not in "biuf":
+        raise TypeError(
+            f"{name} must hold real numbers; got dtype {array.dtype} "
+            f"from a {type(values).__name__}{_REMEDIES.get(array.dtype.kind, '')}"
+        )
+    return array
+
+
+_REMEDIES = {
+    "O": ": convert its columns to numbers first, for example with .astype('float64')",
+    "U": ": encode the strings as numbers first",
+    "S": ": encode the strings as numbers first",
+    "T": ": encode the strings as numbers first",
+    "c": ": split real and imaginary parts into columns",
+}
+
+
+def converted(raw: Array, name: str, dtype: np.dtype[Any]) -> Array:
+    """Return `raw` (real numbers) C-contiguous, aligned and in `dtype`; finite or a ValueError."""
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        result = np.require(raw, dtype, ["C", "A"])
+    if not all_finite(result):
+        raise ValueError(_not_finite(raw, name, dtype))
+    return result
+
+
+def _not_finite(raw: Array, name: str, dtype: np.dtype[Any] | None = None) -> str:
+    if all_finite(raw):
+        return (
+            f"{name} must fit into {dtype}; got numbers up to {np.abs(raw).max():.3g}: "
+            f"scale {name}, or use dtype='float64'"
+        )
+    wrong = ~np.isfinite(raw)
+    place = tuple(int(i) for i in np.argwhere(wrong)[0])
+    return (
+        f"{name} must hold finite numbers; got {raw[place]} at {place} "
+        f"({int(wrong.sum())} NaN or infinite of {raw.size})"
+    )
+
+
+def all_finite(array: Array) -> bool:
+    """Whether every entry is finite; contiguous arrays need no temporary of their size."""
+    if array.dtype.kind != "f":
+        return True
+    if array.size <= _BLOCK or not array.flags.c_contiguous:
+        return bool(np.isfinite(array).all())
+    flat = array.reshape(-1)
+    known = np.empty(_BLOCK, np.bool_)
+    return all(
+        np.isfinite(part, out=known[: part.size]).all()
+        for part in (flat[start : start + _BLOCK] for start in range(0, flat.size, _BLOCK))
+    )
+
+
+def same_length(rows: int, values: Array, name: str) -> None:
+    """Refuse `values` (n, ...) with another number of rows than X."""
+    if values.ndim == 0 or len(values) != rows:
+        got = f"shape {values.shape}"
+        raise ValueError(f"{name} must have one entry for each of the {rows} rows of X; got {got}")
+
+
+def row_weights(w: Any, rows: int, dtype: np.dtype[Any]) -> Array | None:
+    """Return sample weights (rows,): finite, >= 0 and not all zero; None stays None.
+
+    Raises
+    ------
+    TypeError, ValueError
+        They are anything else.
+    """
+    if w is None:
+        return None
+    raw = real_array(w, "sample_weight")
+    same_length(rows, raw, "sample_weight")
+    if raw.shape != (rows,):
+        raise ValueError(f"sample_weight must have shape ({rows},); got {raw.shape}")
+    weights = converted(raw, "sample_weight", dtype)
+    if (weights < 0).any():
+        raise ValueError(f"sample_weight must be >= 0; got {weights.min():g}")
+    if not weights.any():
+        raise ValueError("sample_weight must not be zero for every row")
+    return weights

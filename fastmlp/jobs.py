@@ -1,0 +1,121 @@
+"""From the arguments of `MLP.fit` to a checked `Job`; whatever is wrong is said before any change."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from . import callbacks as callback_module
+from . import checks
+from . import metrics as metric_module
+from .engine import Engine
+from .kernels.contract import Array, Data
+from .progress import Progress
+from .training import Job, split_rows
+
+COMPILING = 1.0
+"""Seconds from which on a wait for compilation is mentioned."""
+
+
+def checked_rows(engine: Engine, X: Any) -> Array:
+    """Return X as the kernels take it, (rows, inputs)."""
+    return checks.matrix(X, "X", engine.network.layers[0].inputs, engine.dtype)
+
+
+def checked_data(engine: Engine, X: Any, y: Any, w: Any) -> Data:
+    """Return rows, targets and weights as the kernels take them."""
+    rows = checked_rows(engine, X)
+    T = engine.targets.encode(y, len(rows), engine.dtype)
+    return Data(rows, T, checks.row_weights(w, len(rows), engine.dtype))
+
+
+def prepared(
+    engine: Engine,
+    given: tuple[Any, Any, Any],
+    *,
+    epochs: Any,
+    batch_size: Any,
+    shuffle: Any,
+    drop_last: Any,
+    validation_data: Any,
+    validation_fraction: Any,
+    metrics: Any,
+    callbacks: Any,
+    progress: Any,
+) -> Job:
+    """Check all arguments of a fit; only then draw the rows to hold out.
+
+    Raises
+    ------
+    TypeError, ValueError
+        The message names the argument.
+    """
+    data = checked_data(engine, *given)
+    fraction = checks.number(validation_fraction, "validation_fraction", low=0, below=1)
+    job = Job(
+        data,
+        checks.whole(epochs, "epochs", 0),
+        min(checks.whole(batch_size, "batch_size", 1), len(data.X)),
+        _shuffle(shuffle),
+        checks.flag(drop_last, "drop_last"),
+        engine.network.reduction == "sum",
+        _validation(engine, validation_data, fraction),
+        metric_module.resolve(metrics, engine.targets.kind),
+        callback_module.resolve(callbacks),
+        None,
+    )
+    shown = checks.flag(progress, "progress")
+    if fraction > 0:
+        job = _hold_out(engine, job, fraction)
+    return dataclasses.replace(job, progress=_progress(engine, job)) if shown else job
+
+
+def _validation(engine: Engine, given: Any, fraction: float) -> Data | None:
+    if given is None:
+        return None
+    if fraction > 0:
+        raise ValueError("give validation_data or validation_fraction, not both")
+    if not isinstance(given, tuple | list) or len(given) not in (2, 3):
+        raise TypeError(
+            f"validation_data must be (X, y) or (X, y, sample_weight); got {checks.shown(given)}"
+        )
+    try:
+        return checked_data(engine, given[0], given[1], given[2] if len(given) == 3 else None)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"validation_data: {error}") from error
+
+
+def _hold_out(engine: Engine, job: Job, fraction: float) -> Job:
+    data, classes = job.data, engine.targets.kind == "classes"
+    train, held = split_rows(engine.rng, data.T, fraction, classes)
+    parts = [
+        Data(data.X[rows], data.T[rows], None if data.w is None else data.w[rows])
+        for rows in (train, held)
+    ]
+    for part, name in zip(parts, ("training", "validation"), strict=True):
+        if part.w is not None and not part.w.any():
+            raise ValueError(f"sample_weight is zero for every {name} row that was drawn")
+    batch = min(job.batch, len(train))
+    return dataclasses.replace(job, data=parts[0], validation=parts[1], batch=batch)
+
+
+def _progress(engine: Engine, job: Job) -> Progress:
+    """Compile before the clock starts."""
+    seconds = engine.warm_up()
+    progress = Progress(job.epochs, job.rows)
+    if seconds > COMPILING:
+        progress.note(f"compiled in {seconds:.1f}s")
+    return progress
+
+
+def _shuffle(shuffle: Any) -> Any:
+    if isinstance(shuffle, bool | np.bool_):
+        return bool(shuffle)
+    if shuffle == "permutation" or (callable(shuffle) and not isinstance(shuffle, type)):
+        return shuffle
+    raise ValueError(
+        "shuffle must be True, False, 'permutation' or a function (rng, previous_order) -> order; "
+        f"got {checks.shown(shuffle)}"
+    )

@@ -1,0 +1,464 @@
+"""The multilayer perceptron: one class for training, predictions and files."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import checks, choices, files, generators, initializers, metrics, optimizers, saving
+from .architecture import build, describe, draw_parameters, trainable
+from .engine import Engine
+from .history import History
+from .jobs import checked_data, checked_rows, prepared
+from .kernels.contract import Array, Data, Order
+from .kernels.layout import parameter_segments
+from .parameters import Parametrized
+from .training import DivergenceError, run
+
+
+class Gradients(NamedTuple):
+    """Loss and gradients of `MLP.gradients`."""
+
+    loss: float
+    """The loss, penalties in."""
+    weights: list[Array]
+    biases: list[Array]
+    parameters: dict[str, Array]
+    """All gradients by name, those of weights and biases too."""
+
+
+class MLP(Parametrized):
+    """A multilayer perceptron.
+
+    Parameters
+    ----------
+    layer_sizes : sequence of int
+        Inputs, hidden layers..., outputs.
+    activation : str or object, or a sequence of them
+        For all hidden layers, or one for each: "relu", "tanh", ..., ``LeakyReLU(0.2)``.
+    output_activation : str or object, optional
+        None: what the loss wants (softmax, sigmoid, exp, identity).
+    loss : str or object
+        "cross_entropy", "binary_cross_entropy", "mse", ..., ``Huber(2.0)``.
+    optimizer : str or object
+        "adam", "sgd", ..., ``SGD(0.1, momentum=0.9)``. The network holds it and its state.
+    reduction : str
+        Over the rows of a batch: "mean" or "sum".
+    init : str or object
+        "auto", "glorot_uniform", "he_normal", ..., ``Normal(0.1)``.
+    l1, l2 : float
+        Penalty ``l1 sum |W| + l2/2 sum W^2``, weights only.
+    penalty_scale : str
+        "batch": added as it is to each batch's loss; "rows": divided by the batch's rows or
+        weight sum.
+    dropout : float or sequence of float
+        Share of a hidden layer's outputs that is dropped in training.
+    normalization : str or None, or a sequence of them
+        "batch" or "layer", before the activation of hidden layers.
+    dtype : str
+        "float32" or "float64".
+    backend : str
+        "numpy", "numba", "cupy", or "auto": numba where it is installed, else numpy.
+    seed : int, Generator, RandomState, optional
+        An int means ``numpy.random.default_rng(seed)``; a generator is used itself.
+
+    Attributes
+    ----------
+    history : History or None
+        Of the latest fit.
+    metadata : dict
+        Yours: saved and loaded with the network, as JSON.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not as described; the message names it.
+    MemoryError
+        There is no room for so many parameters.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastmlp import MLP
+    >>> X = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+    >>> net = MLP((2, 8, 2), activation="tanh", seed=1)
+    >>> history = net.fit(X, [0, 1, 1, 0], epochs=300, batch_size=4)
+    >>> net.predict(X)
+    array([0, 1, 1, 0])
+    """
+
+    def __init__(
+        self,
+        layer_sizes: Iterable[int],
+        activation: Any = "relu",
+        output_activation: Any = None,
+        loss: Any = "cross_entropy",
+        optimizer: Any = "adam",
+        reduction: str = "mean",
+        init: Any = "auto",
+        l1: float = 0.0,
+        l2: float = 0.0,
+        penalty_scale: str = "batch",
+        dropout: Any = 0.0,
+        normalization: Any = None,
+        dtype: Any = "float32",
+        backend: str = "auto",
+        seed: Any = None,
+    ) -> None:
+        chosen = {
+            name: tuple(value) if isinstance(value, list | np.ndarray) else value
+            for name, value in (
+                ("activation", activation),
+                ("output_activation", output_activation),
+                ("loss", loss),
+            )
+        }
+        architecture = build(
+            layer_sizes,
+            **chosen,
+            reduction=reduction,
+            l1=l1,
+            l2=l2,
+            penalty_scale=penalty_scale,
+            dropout=dropout,
+            normalization=normalization,
+        )
+        updates = optimizers.resolve(optimizer)
+        drawing = initializers.resolve(init)
+        kind = choices.precision(dtype)
+        name = choices.backend(backend)
+        rng = generators.as_generator(seed)
+        parameters, running = draw_parameters(architecture, drawing, rng, kind)
+        drops = any(layer.dropout > 0 for layer in architecture.network.layers)
+        key = generators.key64(rng) if drops else 0
+        self._chosen = chosen
+        self._engine = Engine(architecture.network, kind, name, updates, rng, key)
+        self._engine.start(parameters, running)
+        self.history: History | None = None
+        self.metadata: dict[str, Any] = {}
+
+    # What it is
+
+    @property
+    def layer_sizes(self) -> tuple[int, ...]:
+        """Inputs, hidden units..., outputs."""
+        layers = self._engine.network.layers
+        return (layers[0].inputs, *(layer.units for layer in layers))
+
+    @property
+    def backend(self) -> str:
+        """Name of the backend in use."""
+        return self._engine.backend
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Precision of parameters and outputs."""
+        return self._engine.dtype
+
+    @property
+    def optimizer(self) -> optimizers.Optimizer:
+        """The optimizer's numbers; its state is the network's."""
+        return self._engine.optimizer
+
+    @property
+    def learning_rate(self) -> Any:
+        """The optimizer's learning rate, a number or a schedule; setting it keeps the state."""
+        return self._engine.optimizer.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, rate: Any) -> None:
+        self._engine.optimizer = dataclasses.replace(self._engine.optimizer, learning_rate=rate)
+
+    @property
+    def steps(self) -> int:
+        """Updates that the optimizer has made."""
+        return self._engine.steps
+
+    @property
+    def epochs(self) -> int:
+        """Whole epochs that the optimizer has seen."""
+        return self._engine.epochs
+
+    def __repr__(self) -> str:
+        """Show what the network is made of."""
+        network = self._engine.network
+        return (
+            f"MLP({self.layer_sizes}, loss={network.loss!r}, optimizer={self.optimizer!r}, "
+            f"dtype={self.dtype.name!r}, backend={self.backend!r})"
+        )
+
+    def summary(self) -> str:
+        """Return a table of the layers and what they learn."""
+        engine = self._engine
+        return describe(engine.network, self.dtype.name, self.backend, self.optimizer)
+
+    # Predictions
+
+    def logits(self, X: Any) -> Array:
+        """Return (rows, outputs) before the output activation."""
+        return self._engine.forward(self._rows(X), True)
+
+    def forward(self, X: Any) -> Array:
+        """Return (rows, outputs) after the output activation."""
+        return self._engine.forward(self._rows(X), False)
+
+    def predict(self, X: Any) -> Array:
+        """Return predictions: classes, 0/1, -1/+1 or values, as the loss defines them.
+
+        Parameters
+        ----------
+        X : array (rows, inputs)
+            Finite numbers.
+
+        Returns
+        -------
+        array
+            (rows,) class indices for cross_entropy; else (rows, outputs), or (rows,) where there
+            is one output.
+        """
+        return self._engine.predict(self._rows(X))
+
+    def predict_proba(self, X: Any) -> Array:
+        """Return probabilities (rows, outputs): of classes, or of each output to be 1.
+
+        Raises
+        ------
+        ValueError
+            The loss is no cross-entropy: its outputs are no probabilities.
+        """
+        if self._engine.targets.kind not in ("classes", "binary"):
+            raise ValueError(
+                f"predict_proba needs a loss of probabilities (cross_entropy, "
+                f"binary_cross_entropy); this network has {self._engine.network.loss}: use forward"
+            )
+        return self.forward(X)
+
+    def evaluate(
+        self, X: Any, y: Any, metrics: Any = (), sample_weight: Any = None
+    ) -> dict[str, float]:
+        """Return the data loss, without penalties, and metrics by name.
+
+        Parameters
+        ----------
+        X : array (rows, inputs)
+            Finite numbers.
+        y : array
+            Targets as in `fit`.
+        metrics : sequence of str or callable
+            "accuracy", "zero_one", "mse", "mae", "r2", or functions (y, predicted).
+        sample_weight : array (rows,), optional
+            Counts in the loss, not in the metrics.
+        """
+        chosen = self._metrics(metrics)
+        data = self._data(X, y, sample_weight)
+        return {"loss": self._engine.data_loss(data), **self._engine.measured(data, chosen)}
+
+    def _rows(self, X: Any) -> Array:
+        return checked_rows(self._engine, X)
+
+    def _data(self, X: Any, y: Any, w: Any) -> Data:
+        return checked_data(self._engine, X, y, w)
+
+    def _metrics(self, chosen: Any) -> dict[str, metrics.Metric]:
+        return metrics.resolve(chosen, self._engine.targets.kind)
+
+    # Training
+
+    def gradients(
+        self, X: Any, y: Any, training: bool = False, sample_weight: Any = None
+    ) -> Gradients:
+        """Return the loss of all rows as one batch, and its gradients.
+
+        Parameters
+        ----------
+        X : array (rows, inputs)
+            Finite numbers.
+        y : array
+            Targets as in `fit`.
+        training : bool
+            True: batch statistics and the current step's dropout mask.
+        sample_weight : array (rows,), optional
+            At least 0.
+        """
+        self._check_trainable()
+        data = self._data(X, y, sample_weight)
+        wanted = checks.flag(training, "training")
+        loss, flat = self._engine.gradient(data.X, data.T, data.w, wanted)
+        named = {s.name: s.view(flat) for s in parameter_segments(self._engine.network)}
+        weights = [a for name, a in named.items() if name.startswith("weights.")]
+        biases = [a for name, a in named.items() if name.startswith("biases.")]
+        return Gradients(loss, weights, biases, named)
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        epochs: int = 10,
+        batch_size: int = 64,
+        shuffle: Any = True,
+        drop_last: bool = False,
+        optimizer: Any = None,
+        sample_weight: Any = None,
+        validation_data: Any = None,
+        validation_fraction: float = 0.0,
+        metrics: Any = (),
+        callbacks: Any = (),
+        progress: bool = False,
+    ) -> History:
+        """Train for some epochs; return their history.
+
+        Parameters
+        ----------
+        X : array (rows, inputs)
+            Finite numbers of any real dtype.
+        y : array
+            cross_entropy: class indices (rows,), one-hot rows or probabilities; binary_cross_entropy:
+            numbers from 0 to 1; margin losses: -1 and 1; else numbers. (rows,) or (rows, 1) where
+            there is one output.
+        epochs : int
+            0 trains nothing.
+        batch_size : int
+            Above the number of rows: one full batch.
+        shuffle : bool, "permutation" or callable
+            True: a keyed order, computed where rows are gathered. "permutation": one
+            ``rng.permutation(rows)`` an epoch. A callable ``(rng, previous_order) -> order``.
+        drop_last : bool
+            Leave a short last batch out.
+        optimizer : str or object, optional
+            None continues with the optimizer and its state; anything else starts afresh.
+        sample_weight : array (rows,), optional
+            At least 0, not all 0.
+        validation_data : tuple, optional
+            (X, y) or (X, y, sample_weight).
+        validation_fraction : float
+            Share of the rows to hold out, drawn before the first order; stratified for class
+            indices.
+        metrics : sequence of str or callable
+            As in `evaluate`; on the training rows and on the validation rows, after each epoch.
+        callbacks : sequence
+            Functions ``(epoch, history, net)`` or `Callback` objects.
+        progress : bool
+            Show a live line on standard error.
+
+        Raises
+        ------
+        DivergenceError
+            A loss or parameter is not finite at the end of an epoch; the network is as it was
+            before that epoch.
+        KeyboardInterrupt
+            Ctrl-C; the network keeps what it has learned, ``net.history`` what was recorded.
+        """
+        self._check_trainable()
+        fresh = None if optimizer is None else optimizers.resolve(optimizer)
+        job = prepared(
+            self._engine,
+            (X, y, sample_weight),
+            epochs=epochs,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            drop_last=drop_last,
+            validation_data=validation_data,
+            validation_fraction=validation_fraction,
+            metrics=metrics,
+            callbacks=callbacks,
+            progress=progress,
+        )
+        if fresh is not None:
+            self._engine.restart(fresh)
+        self.history = History()
+        run(self, self._engine, job, self.history)
+        return self.history
+
+    def train_on_batch(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Make one update with all rows as the minibatch; return the loss before it.
+
+        Raises
+        ------
+        DivergenceError
+            The loss or a parameter is no finite number; the network is as it was.
+        """
+        self._check_trainable()
+        data = self._data(X, y, sample_weight)
+        before = self._engine.checkpoint()
+        losses, rates = np.zeros(1), self._engine.rates(1)
+        self._engine.run_steps(losses, data, Order("sequence"), len(data.X), 0, rates)
+        if not (np.isfinite(losses[0]) and self._engine.finite()):
+            self._engine.go_back(before)
+            raise DivergenceError(
+                f"this update diverged (loss {losses[0]:g}): lower the learning rate or scale X; "
+                "the network is as it was before"
+            )
+        return float(losses[0])
+
+    def _check_trainable(self) -> None:
+        if not trainable(self._engine.network):
+            raise ValueError(
+                "activation 'step' has no derivative to train by: the network can only predict"
+            )
+
+    # Moving and saving
+
+    def to(self, backend: str) -> MLP:
+        """Move to another backend, with all state; return the network itself."""
+        self._engine.move_to(choices.backend(backend))
+        return self
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the whole network to a safetensors file, atomically.
+
+        Parameters, optimizer and its state, generator and counts: training goes on from the file
+        bit for bit. Files hold no code.
+
+        Raises
+        ------
+        ValueError
+            Something is code of your own, such as a schedule function; the message says what.
+        OSError
+            The file can't be written; an earlier file of this name is still whole.
+        """
+        config, arrays = saving.packed(self._engine, self._chosen, self.metadata)
+        files.save(path, config, arrays)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], backend: str = "auto") -> MLP:
+        """Read a network from a file.
+
+        Raises
+        ------
+        FileFormatError
+            The file is no saved network, or not whole; a ValueError.
+        OSError
+            The file can't be read.
+        """
+        config, arrays = files.load(path)
+        with saving.reading(path):
+            saving.check_sizes(config, arrays)
+            contents = saving.unpacked(config)
+            net = cls(**contents.description, init="zeros", backend=backend)
+            saving.fill(net._engine, contents, arrays)
+            net.metadata = contents.metadata
+        return net
+
+
+def warmup(dtype: Any = "float32", backend: str = "auto") -> float:
+    """Compile the kernels of a precision, or load them from the cache; return the seconds.
+
+    One set of kernels serves every network: after this, no training and no prediction compiles.
+
+    Parameters
+    ----------
+    dtype : str
+        "float32" or "float64".
+    backend : str
+        As in `MLP`.
+    """
+    started = time.perf_counter()
+    net = MLP((2, 2), dtype=dtype, backend=backend, seed=0)
+    net.fit(np.zeros((2, 2)), [0, 1], epochs=1)
+    net.predict(np.zeros((1, 2)))
+    return time.perf_counter() - started

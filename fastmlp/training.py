@@ -1,0 +1,249 @@
+"""The training loop: epochs, orders, slices, validation, callbacks; one for all backends."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from . import checks, generators
+from .callbacks import Callback
+from .engine import Engine
+from .history import History
+from .kernels.contract import Array, Data, Order
+from .kernels.interrupts import deferred
+from .metrics import Metric
+from .progress import Progress
+
+SLICE_SECONDS = 0.2
+"""Time between two looks at Ctrl-C, progress and time limits."""
+
+OrderFunction = Callable[[Any, Array], Any]
+
+
+class DivergenceError(ArithmeticError):
+    """Training has left the finite numbers; the network is as it was before that epoch."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A checked order to train."""
+
+    data: Data
+    epochs: int
+    batch: int
+    shuffle: bool | str | OrderFunction
+    drop_last: bool
+    summed: bool
+    validation: Data | None
+    metrics: dict[str, Metric]
+    callbacks: list[Callback]
+    progress: Progress | None
+
+    @property
+    def rows(self) -> int:
+        """Rows of an epoch."""
+        rows = len(self.data.X)
+        return rows - rows % self.batch if self.drop_last else rows
+
+
+def run(net: Any, engine: Engine, job: Job, history: History) -> None:
+    """Train; `history` grows by an entry an epoch. `net` is what callbacks are shown.
+
+    Raises
+    ------
+    DivergenceError
+        A loss or a parameter is no finite number at the end of an epoch.
+    KeyboardInterrupt
+        Ctrl-C; what was trained so far stays, the callbacks have ended.
+    """
+    for callback in job.callbacks:
+        callback.on_fit_start(history, net)
+    orders = _orders(engine, job)
+    try:
+        for epoch in range(1, job.epochs + 1):
+            if not _epoch(net, engine, job, orders(), history):
+                break
+            stops = [c.on_epoch_end(epoch, history, net) is True for c in job.callbacks]
+            if any(stops):
+                break
+    finally:
+        if job.progress is not None:
+            job.progress.end(history)
+        for callback in job.callbacks:
+            callback.on_fit_end(history, net)
+
+
+def _epoch(net: Any, engine: Engine, job: Job, order: Order, history: History) -> bool:
+    """Run one epoch; False if a callback has stopped it half-way."""
+    started = time.perf_counter()
+    before = engine.checkpoint()
+    losses = np.zeros(-(-job.rows // job.batch))
+    try:
+        rate = _slices(net, engine, job, order, losses, history)
+    except KeyboardInterrupt:
+        _keep_finite(engine, before)
+        raise
+    if rate is None:
+        _keep_finite(engine, before)
+        return False
+    loss = _epoch_loss(losses, job)
+    if not math.isfinite(loss) or not engine.finite():
+        engine.go_back(before)
+        raise DivergenceError(_divergence(engine, len(history) + 1, loss))
+    engine.epochs += 1
+    _record(engine, job, history, loss, rate, started)
+    return True
+
+
+def _keep_finite(engine: Engine, before: Any) -> None:
+    """After half an epoch: go back to its start if it was diverging."""
+    if not engine.finite():
+        engine.go_back(before)
+
+
+def _slices(
+    net: Any, engine: Engine, job: Job, order: Order, losses: Array, history: History
+) -> float | None:
+    """Run the epoch's batches; return the last rate, or None if a callback stopped half-way."""
+    first, rate = 0, math.nan
+    while first < len(losses):
+        known = engine.seconds_per_row * job.batch
+        count = min(max(1, int(SLICE_SECONDS / known)) if known else 1, len(losses) - first)
+        rates = engine.rates(count)
+        started = time.perf_counter()
+        with deferred():
+            part = losses[first : first + count]
+            engine.run_steps(part, job.data, order, job.batch, first, rates)
+        engine.seconds_per_row = (time.perf_counter() - started) / (count * job.batch)
+        first, rate = first + count, float(rates[-1])
+        if job.progress is not None:
+            job.progress.within_epoch(history, min(first * job.batch, job.rows))
+        if first < len(losses) and _wants_to_stop(job, history, net):
+            return None
+    return rate
+
+
+def _wants_to_stop(job: Job, history: History, net: Any) -> bool:
+    answers = [callback.on_slice_end(history, net) is True for callback in job.callbacks]
+    return any(answers)  # a list: every callback is asked, also after one has said yes
+
+
+def _epoch_loss(losses: Array, job: Job) -> float:
+    """Average of the batch losses by rows, or their sum."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        if job.summed:
+            return float(losses.sum())
+        rows = np.full(len(losses), job.batch)
+        rows[-1] = job.rows - (len(losses) - 1) * job.batch
+        return float(losses @ rows / job.rows)
+
+
+def _divergence(engine: Engine, epoch: int, loss: float) -> str:
+    rate = engine.optimizer.learning_rate
+    shown = "the learning rate" if callable(rate) else f"the learning rate (now {rate:g})"
+    return (
+        f"training diverged in epoch {epoch} (loss {loss:g}): lower {shown}, scale the columns of "
+        "X to mean 0 and variance 1, or clip the gradient (clip_norm=1.0). The network is as it "
+        "was before that epoch"
+    )
+
+
+def _record(
+    engine: Engine, job: Job, history: History, loss: float, rate: float, started: float
+) -> None:
+    history.loss.append(loss)
+    history.learning_rate.append(rate)
+    if job.validation is not None:
+        history.validation_loss.append(engine.data_loss(job.validation))
+    for prefix, data in (("", job.data), ("validation_", job.validation)):
+        if data is not None and job.metrics:
+            for name, value in engine.measured(data, job.metrics).items():
+                history.metrics.setdefault(prefix + name, []).append(value)
+    history.seconds.append(time.perf_counter() - started)
+    if job.progress is not None:
+        job.progress.end_of_epoch(history)
+
+
+def _orders(engine: Engine, job: Job) -> Callable[[], Order]:
+    """Return what gives the order of each epoch in turn."""
+    rows = len(job.data.X)
+    if job.shuffle is False:
+        return lambda: Order("sequence")
+    if job.shuffle is True:
+        return lambda: Order("keyed", generators.key64(engine.rng))
+    if isinstance(job.shuffle, str):
+        return lambda: Order(
+            "array", index=engine.rng.permutation(rows).astype(np.int64, copy=False)
+        )
+    return _own_orders(engine, job.shuffle, rows)
+
+
+def _own_orders(engine: Engine, function: OrderFunction, rows: int) -> Callable[[], Order]:
+    previous = np.arange(rows)
+
+    def following() -> Order:
+        nonlocal previous
+        previous = checked_order(function(engine.rng, previous.copy()), rows)
+        return Order("array", index=previous)
+
+    return following
+
+
+def checked_order(order: Any, rows: int) -> Array:
+    """Return a user's order (rows,) as int64, every entry a row.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It is something else; nothing else may reach a kernel.
+    """
+    raw = checks.real_array(order, "the order that shuffle returned")
+    if raw.dtype.kind not in "iu":
+        raise TypeError(f"shuffle must return integers; got dtype {raw.dtype}")
+    if raw.shape != (rows,):
+        raise ValueError(f"shuffle must return {rows} row numbers; got shape {raw.shape}")
+    if raw.min() < 0 or raw.max() >= rows:
+        wrong = raw.min() if raw.min() < 0 else raw.max()
+        raise ValueError(f"shuffle must return row numbers 0 to {rows - 1}; got {wrong}")
+    return np.array(raw, np.int64)
+
+
+def split_rows(
+    rng: generators.Random, T: Array, fraction: float, classes: bool
+) -> tuple[Array, Array]:
+    """Draw validation rows; return training and validation row numbers, both ascending.
+
+    With class indices as targets each class gives its share, as near as whole rows allow.
+
+    Raises
+    ------
+    ValueError
+        There are too few rows for both parts.
+    """
+    rows = len(T)
+    count = max(1, round(rows * fraction))
+    if count >= rows:
+        raise ValueError(
+            f"validation_fraction={fraction:g} of {rows} rows leaves none to train on: give more "
+            "rows or a smaller fraction"
+        )
+    places = rng.permutation(rows)
+    if classes and T.ndim == 1:
+        places = _interleaved(places, T)
+    chosen = np.zeros(rows, np.bool_)
+    chosen[places[:count]] = True
+    return np.flatnonzero(~chosen), np.flatnonzero(chosen)
+
+
+def _interleaved(places: Array, T: Array) -> Array:
+    """Order rows so that every beginning has nearly the class shares of the whole."""
+    share = np.empty(len(T))
+    for label in np.unique(T):
+        members = places[T[places] == label]
+        share[members] = (np.arange(len(members)) + 0.5) / len(members)
+    return places[np.argsort(share[places], kind="stable")]

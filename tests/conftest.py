@@ -1,0 +1,72 @@
+"""What all tests share: backends, random numbers that can be repeated, and data folders."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+from fastmlp import kernels
+
+BACKENDS = ("numpy", "numba")
+DEFAULT_SEED = 20260401
+
+# Compiling takes seconds, so no example has a deadline. In CI the same examples come every time.
+settings.register_profile(
+    "fastmlp", deadline=None, print_blob=True, derandomize="CI" in os.environ, database=None
+)
+settings.load_profile("fastmlp")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--seed", type=int, default=DEFAULT_SEED, help="seed of the fixture rng, for every test"
+    )
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    missing = {name: why for name, why in kernels.available().items() if why is not None}
+    return [
+        f"fastmlp: --seed={config.getoption('--seed')}, not loadable here: {missing or 'nothing'}"
+    ]
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    """The name of each backend in turn that can be loaded on this machine."""
+    name: str = request.param
+    reason = kernels.available()[name]
+    if reason is not None:
+        pytest.skip(f"backend {name}: {reason}")
+    return name
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> np.random.Generator:
+    """A generator of the test's own; a failing test shows how to repeat its numbers."""
+    seed = request.config.getoption("--seed")
+    print(f"rng of --seed={seed}")
+    return np.random.default_rng([seed, zlib.crc32(request.node.nodeid.encode())])
+
+
+def _data_folder(variable: str) -> Path:
+    folder = os.environ.get(variable)
+    if not folder:
+        pytest.skip(f"set {variable} to a folder with the four IDX files")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def mnist_folder() -> Path:
+    """The folder with the four MNIST files."""
+    return _data_folder("FASTMLP_MNIST")
+
+
+@pytest.fixture(scope="session")
+def fashion_mnist_folder() -> Path:
+    """The folder with the four Fashion-MNIST files."""
+    return _data_folder("FASTMLP_FASHION_MNIST")
