@@ -21,6 +21,7 @@ extensions = [
     "numpydoc",
     "fastmlp_tables",
 ]
+templates_path = ["_templates"]
 exclude_patterns = ["_build"]
 default_role = "autolink"
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from common import compare, options, show
 
-from fastmlp import kernels
-from fastmlp.activations import MPELU, properties, resolve
+from fastmlp import MPELU, kernels, properties
+from fastmlp.activations import resolve
 
 CHAPTER = ("sigmoid", "softmax", "tanh", "relu")
 NAMED_ONLY = ("leaky_relu", "prelu", "maxout", "elu", "mpelu")

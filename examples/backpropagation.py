@@ -76,7 +76,7 @@ def slip(net: MLP) -> float:
 
 # Places of the drawing: x, y of the inputs, the hidden units and the outputs, and of the biases.
 PLACES = [[(0, 2), (0, 0)], [(5, 2), (5, 0)], [(10, 2), (10, 0)]]
-BIAS_PLACES = [(1.6, -1.3), (6.6, -1.3)]
+BIAS_PLACES = [(3, -1.4), (8, -1.4)]
 NAMES = [["i1", "i2"], ["h1", "h2"], ["o1", "o2"]]
 
 
@@ -92,7 +92,7 @@ def edges(axes: Any, layer: int, state: State) -> None:
         for source, start in enumerate(PLACES[layer]):
             axes.plot(*zip(start, end, strict=True), color="gray", zorder=1)
             # Near the start, where the lines do not cross yet.
-            where = 0.5 if source == unit else 0.27
+            where = 0.45 if source == unit else 0.27
             x, y = (a + where * (b - a) for a, b in zip(start, end, strict=True))
             weight, slope = state.weights[layer][source, unit], state.gradients[layer][source, unit]
             name = f"w{4 * layer + 2 * unit + source + 1}"
@@ -112,12 +112,12 @@ def draw(plt: Any, state: State, after: float) -> Any:
     ):
         for place, name, number in zip(places, names, numbers, strict=True):
             circle(axes, place, f"{name}\n{number:.6f}", colour)
-    for place, target in zip(PLACES[2], TARGETS[0], strict=True):
-        axes.text(place[0] + 1.0, place[1], f"target {target}", va="center", fontsize=9)
-    axes.set(xlim=(-1, 12.5), ylim=(-2.1, 2.9), aspect="equal")
-    axes.set_title(
-        f"error {state.error:.9f}; after one step with rate {RATE}: {after:.12f}", fontsize=11
-    )
+    for place, output, target in zip(PLACES[2], state.outputs, TARGETS[0], strict=True):
+        text = f"target {target:.2f}\nerror {(target - output) ** 2 / 2:.9f}"
+        axes.text(place[0] + 0.7, place[1], text, va="center", fontsize=9)
+    axes.set(xlim=(-0.6, 12.7), ylim=(-2.0, 2.6), aspect="equal")
+    title = f"error {state.error:.9f}; after one step with rate {RATE}: {after:.9f}"
+    axes.set_title(title, fontsize=11)
     axes.axis("off")
     return figure
 

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from common import options, show
 
-from fastmlp import MLP, SGD
-from fastmlp.schedules import InverseScaling
+from fastmlp import MLP, SGD, InverseScaling
 
 L2 = 0.05
 

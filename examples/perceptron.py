@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from common import options, show
 
-from fastmlp import MLP, SGD
+from fastmlp import MLP, SGD, Normal
 
 
 def buy_the_phone(evidence: list[float], weights: list[float], bias: float) -> bool:
@@ -61,13 +61,19 @@ class Learned(NamedTuple):
         return f"{first:+.2f} a1 {second:+.2f} a2 {self.bias:+.2f} = 0"
 
 
-def learn(rule: str, gate: str, epochs: int = 100, backend: str = "auto") -> Learned:
-    """Train a perceptron on a gate from zero weights."""
+def learn(rule: str, gate: str, epochs: int = 100, backend: str = "auto", seed: int = 0) -> Learned:
+    """Train a perceptron on a gate."""
     loss, low, rate, rows = RULES[rule]
     truth = np.array(GATES[gate])
     targets = np.where(truth == 1, 1, low)
     net = MLP(
-        (2, 1), loss=loss, optimizer=SGD(rate), init="zeros", dtype="float64", backend=backend
+        (2, 1),
+        loss=loss,
+        optimizer=SGD(rate),
+        init=Normal(0.5),
+        dtype="float64",
+        backend=backend,
+        seed=seed,
     )
     errors = []
     for _ in range(epochs):
@@ -110,11 +116,11 @@ def main(arguments: list[str] | None = None) -> None:
     found = {
         (rule, gate): learn(rule, gate, epochs, chosen.backend) for rule in RULES for gate in GATES
     }
-    print(f"\n{'rule':<17}{'gate':<5}{'right':>6}{'best':>6}  without error after  hyperplane")
+    print(f"\n{'rule':<17}{'gate':<5}{'right':>6}{'best':>6}  no error after  hyperplane")
     for (rule, gate), one in found.items():
-        after = f"{one.epochs} epochs" if one.epochs else "never"
+        after = f"epoch {one.epochs}" if one.epochs else "-"
         right, best = 4 - one.errors[-1], 4 - min(one.errors)
-        print(f"{rule:<17}{gate:<5}{right:>6}{best:>6}  {after:<20} {one.hyperplane()}")
+        print(f"{rule:<17}{gate:<5}{right:>6}{best:>6}  {after:<14}  {one.hyperplane()}")
     show(chosen.save, perceptron=lambda plt: draw(plt, found))
 
 

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from common import options, show
 
-from fastmlp import MLP, SGD
-from fastmlp.initializers import TruncatedNormal
+from fastmlp import MLP, SGD, TruncatedNormal
 
 INPUTS = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
 TARGETS = np.array([[1, 0], [0, 1], [0, 1], [1, 0]])

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fastmlp import kernels
+from fastmlp import (
+    ELU,
+    MLP,
+    SGD,
+    Adagrad,
+    Adam,
+    AdamW,
+    Huber,
+    LeakyReLU,
+    Maxout,
+    Quantile,
+    RMSprop,
+    kernels,
+)
 from fastmlp.kernels.contract import Data, Layer, Network, Order, Plan, State, Update
 from fastmlp.kernels.layout import parameter_segments
 from fastmlp.kernels.reference import ACTIVATIONS, LOSSES, NORMALIZATIONS
@@ -25,6 +40,24 @@ with np.load(PATH) as _file:
 INDEX = json.loads(str(RECORD.pop("index")))
 CASES: list[Case] = INDEX["cases"]
 TRAINED = [case for case in CASES if case["steps"]]
+
+# A word, or the object that holds the word's number or numbers.
+OBJECTS: dict[str, Callable[..., Any]] = {
+    "leaky_relu": LeakyReLU,
+    "elu": ELU,
+    "maxout": Maxout,
+    "huber": Huber,
+    "quantile": Quantile,
+}
+OPTIMIZERS: dict[str, Callable[..., Any]] = {
+    "sgd": SGD,
+    "momentum": SGD,
+    "nesterov": partial(SGD, nesterov=True),
+    "adam": Adam,
+    "adamw": AdamW,
+    "rmsprop": RMSprop,
+    "adagrad": Adagrad,
+}
 
 
 def _id(case: Case) -> str:
@@ -132,3 +165,71 @@ def test_ten_steps(case: Case, backend: str) -> None:
     assert_close(losses, _found(case, "losses"), "step")
     assert_close(state.parameters, _found(case, "parameters"), "step")
     assert_close(state.running, _found(case, "running"), "step")
+
+
+# Through the class MLP. The kernels have run every case, so that here a few losses are enough.
+BY_CLASS = [
+    case
+    for case in CASES
+    if not case["group"].startswith("grid/")
+    or (case["targets"], case["loss"])
+    in {("classes", "cross_entropy"), ("real", "quantile"), ("margin", "hinge")}
+]
+FITTED = [case for case in BY_CLASS if case["steps"] and case["batch"] == len(RECORD["X"])]
+
+
+def _spoken(case: Case, kind: str) -> Any:
+    name = case[kind]
+    return OBJECTS[name](case["constants_of"][kind]) if name in OBJECTS else name
+
+
+def _optimizer(case: Case) -> Any:
+    clipping = {name: case[name] or None for name in ("clip_value", "clip_norm")}
+    return OPTIMIZERS[case["update"]](case["rate"], *case["constants"], **clipping)
+
+
+def _net(case: Case, backend: str) -> MLP:
+    names = ("reduction", "l1", "l2", "penalty_scale", "normalization")
+    net = MLP(
+        case["sizes"],
+        _spoken(case, "activation"),
+        _spoken(case, "output"),
+        _spoken(case, "loss"),
+        _optimizer(case),
+        dtype="float64",
+        backend=backend,
+        **{name: case[name] for name in names},
+    )
+    flat = _start(case).parameters
+    net.parameters = {s.name: s.view(flat) for s in parameter_segments(_network(case))}
+    net.restore(net.snapshot()._replace(running=_start(case).running))
+    return net
+
+
+def _joined(arrays: dict[str, Array]) -> Array:
+    return np.concatenate([array.ravel() for array in arrays.values()])
+
+
+@pytest.mark.parametrize("case", BY_CLASS, ids=_id)
+def test_gradients_of_the_class(case: Case, backend: str) -> None:
+    net, data = _net(case, backend), _data(case)
+    found = net.gradients(data.X, data.T, training=case["training"], sample_weight=data.w)
+    assert list(found.parameters) == [name for name, _ in INDEX["segments"][case["group"]]]
+    assert_close(found.loss, _found(case, "loss"), "step")
+    assert_close(_joined(found.parameters), _found(case, "gradient"), "step")
+
+
+@pytest.mark.parametrize("case", FITTED, ids=_id)
+def test_ten_epochs_of_the_class(case: Case, backend: str) -> None:
+    net, data = _net(case, backend), _data(case)
+    history = net.fit(
+        data.X,
+        data.T,
+        epochs=case["steps"],
+        batch_size=case["batch"],
+        shuffle=False,
+        sample_weight=data.w,
+    )
+    assert_close(history.loss, _found(case, "losses"), "step")
+    assert_close(_joined(net.parameters), _found(case, "parameters"), "step")
+    assert_close(net.snapshot().running, _found(case, "running"), "step")

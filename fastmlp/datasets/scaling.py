@@ -106,6 +106,10 @@ class Standardize:
             scaled[part] = (rows[part] / self.divisor - self.mean) / self.scale
         return scaled
 
+    def undo(self, scaled: ArrayLike) -> Numbers:
+        """Go back to unscaled rows, in float64."""
+        return (np.asarray(scaled, np.float64) * self.scale + self.mean) * self.divisor
+
     def to_dict(self) -> dict[str, Any]:
         """Give the numbers in a form that JSON can hold."""
         return {

@@ -25,14 +25,16 @@ HEADER = 48
 (INPUTS, UNITS, PIECES, IN_PANELS, UNIT_PANELS, PANELS, ACTIVATION, NORM, DROPS, THRESHOLD,
  KEEPS_Y, W, B, U, V, SCALE, SHIFT, BETA, WT, LAYER_INPUT, Y, HAT, A, OUTPUT, DY, DZ, MASK, DU, DV,
  ROW_SPREAD, MEAN, SPREAD, RUNNING_MEAN, RUNNING_VARIANCE, RUNNING_SPREAD, SUMS, SQUARES,
- VECTORS, VECTOR) = range(39)
+ SQUARED_GRADIENT, VECTORS, VECTOR) = range(40)
 FIELDS = 48
 (LOSS_CONSTANT, L1, L2, TINY, EPSILON, CLIP_VALUE, CLIP_NORM, RULE) = range(8)
 NUMBERS = RULE + CONSTANTS
 # fmt: on
 LAYER_NUMBERS = 2
 """Per layer in the numbers: the activation's constant and 1/(1 - dropout)."""
-THREAD_NUMBERS = 16
+THREAD_NUMBERS = 24
+"""Per thread: the numbers of an update, with weight decay and, from PLAIN on, without."""
+PLAIN = 12
 THREAD_FLAGS = 64
 """Integers of a thread: its barrier count on a cache line of its own, then the round keys."""
 

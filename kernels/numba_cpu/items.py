@@ -6,6 +6,8 @@ thread's share is a range of items, which is at most two runs of each vector per
 
 from __future__ import annotations
 
+import numpy as np
+
 from . import fields
 from .intrinsics import at, lanes, like
 from .jit import DOUBLES, INTEGER, INTEGERS, POINTER, REAL, family, inline, types
@@ -124,11 +126,40 @@ def moment_panels(m, t, number, rows, first, stop):
             spread[j] = spread_of(spread[j])
 
 
-@family(types.void, POINTER, INTEGERS, INTEGER, INTEGER, INTEGER)
-def column_terms(m, t, source, first, stop):
-    """Per column of items first ... stop: sums of |x| and x^2 down the rows of W or its gradient.
+@family(types.void, POINTER, INTEGERS, INTEGER, INTEGER)
+def penalty_columns(m, t, first, stop):
+    """Per column of items first ... stop: sums of |W| and W^2 down the rows."""
+    v = lanes(m)
+    position = 0
+    for number in range(t[fields.LAYERS]):
+        layer = layer_of(t, number)
+        position += layer[fields.IN_PANELS] * layer[fields.PANELS]
+        low, high = run_of(position, layer[fields.PANELS], first, stop)
+        for p in range(low, high):
+            w = parameter(m, t, layer[fields.W] + p * layer[fields.IN_PANELS] * v * v)
+            column_absolute(at(m, layer[fields.SUMS] + p * v), w, w, layer[fields.INPUTS])
+            column_dot(at(m, layer[fields.SQUARES] + p * v), w, w, layer[fields.INPUTS])
+        position += layer[fields.PANELS]
 
-    `source` is the flat vector, parameters or gradient; other arrays count when it is the gradient.
+
+@family(types.float64, POINTER, INTEGERS, INTEGER)
+def summed_columns(m, t, field):
+    """The column sums of all layers in one number, column by column."""
+    total = 0.0
+    for number in range(t[fields.LAYERS]):
+        layer = layer_of(t, number)
+        for piece in range(layer[fields.PIECES]):
+            run = at(m, layer[field] + piece * layer[fields.UNIT_PANELS] * lanes(m))
+            for j in range(layer[fields.UNITS]):
+                total += run[j]
+    return total
+
+
+@family(types.void, POINTER, INTEGERS, DOUBLES, INTEGER, INTEGER)
+def squared_gradients(m, t, f, first, stop):
+    """Per column of items first ... stop: the sum of the gradient's squares.
+
+    In float64: what is to be clipped may be too large for a square in float32.
     """
     v = lanes(m)
     position = 0
@@ -137,32 +168,33 @@ def column_terms(m, t, source, first, stop):
         position += layer[fields.IN_PANELS] * layer[fields.PANELS]
         low, high = run_of(position, layer[fields.PANELS], first, stop)
         for p in range(low, high):
-            x = at(m, source + layer[fields.W] + p * layer[fields.IN_PANELS] * v * v)
-            sums = at(m, layer[fields.SUMS] + p * v)
-            squares = at(m, layer[fields.SQUARES] + p * v)
-            column_absolute(sums, x, x, layer[fields.INPUTS])
-            column_dot(squares, x, x, layer[fields.INPUTS])
-            if source == t[fields.GRADIENT]:
-                for k in range(layer[fields.VECTORS]):
-                    _add_squares(squares, at(m, source + layer[fields.VECTOR + k] + p * v))
+            sums = at(f, layer[fields.SQUARED_GRADIENT] + p * v)
+            for j in range(v):
+                sums[j] = 0.0
+            g = at(m, t[fields.GRADIENT])
+            weights = layer[fields.W] + p * layer[fields.IN_PANELS] * v * v
+            _add_squares(sums, at(g, weights), layer[fields.INPUTS], v)
+            for k in range(layer[fields.VECTORS]):
+                _add_squares(sums, at(g, layer[fields.VECTOR + k] + p * v), 1, v)
         position += layer[fields.PANELS]
 
 
 @inline
-def _add_squares(squares, x):
-    for j in range(lanes(x)):
-        squares[j] = squares[j] + x[j] * x[j]
+def _add_squares(sums, x, rows, v):
+    for r in range(rows):
+        for j in range(v):
+            wide = np.float64(x[r * v + j])
+            sums[j] += wide * wide
 
 
-@family(types.float64, POINTER, INTEGERS, INTEGER)
-def summed_terms(m, t, field):
-    """The column sums of all layers in one number, column by column."""
-    v = lanes(m)
+@inline
+def summed_gradients(t, f, v):
+    """The sum of the gradient's squares, column by column; padding is zero."""
     total = 0.0
     for number in range(t[fields.LAYERS]):
         layer = layer_of(t, number)
         for piece in range(layer[fields.PIECES]):
-            run = at(m, layer[field] + piece * layer[fields.UNIT_PANELS] * v)
+            run = at(f, layer[fields.SQUARED_GRADIENT] + piece * layer[fields.UNIT_PANELS] * v)
             for j in range(layer[fields.UNITS]):
                 total += run[j]
     return total

@@ -15,12 +15,14 @@ from .forward_rows import forward_block, gather_rows, loss_block
 from .intrinsics import at, lanes, like, pointer_to
 from .items import (
     clip_items,
-    column_terms,
     gradient_items,
     moment_panels,
     normalization_columns,
+    penalty_columns,
     spread_running,
-    summed_terms,
+    squared_gradients,
+    summed_columns,
+    summed_gradients,
     update_items,
 )
 from .jit import DOUBLES, INTEGER, INTEGERS, POINTER, family, inline, types
@@ -98,13 +100,13 @@ def _data_loss(m, t, rows):
     total = 0.0
     for r in range(rows):
         weight = m[t[fields.WEIGHTS] + r] if t[fields.SAMPLE_WEIGHTS] else like(m, 1.0)
-        total += float(m[t[fields.ROW_LOSSES] + r]) * float(weight)
+        total += np.float64(m[t[fields.ROW_LOSSES] + r]) * np.float64(weight)
     return total
 
 
 @inline
 def _penalty(m, t, f):
-    return f[fields.L1] * summed_terms(m, t, fields.SUMS) + 0.5 * f[fields.L2] * summed_terms(
+    return f[fields.L1] * summed_columns(m, t, fields.SUMS) + 0.5 * f[fields.L2] * summed_columns(
         m, t, fields.SQUARES
     )
 
@@ -123,7 +125,7 @@ def batch_gradient_phase(m, t, f, flags, thread, team, start, rows, step):
     gather_rows(m, t, at(flags, thread * fields.THREAD_FLAGS + 16), one, start, low, high)
     i0, i1 = share_of(t[fields.ITEMS], thread, team, 1)
     if t[fields.PENALIZED]:
-        column_terms(m, t, t[fields.PARAMETERS], i0, i1)
+        penalty_columns(m, t, i0, i1)
     if t[fields.SAMPLE_WEIGHTS]:
         meet(flags, thread, team)
     total = _weight_total(m, t, rows)
@@ -157,15 +159,15 @@ def update_phase(m, t, f, flags, thread, team, rate, step):
         clip_items(m, t, f, i0, i1)
     if t[fields.CLIPPED]:
         meet(flags, thread, team)
-        column_terms(m, t, t[fields.GRADIENT], i0, i1)
+        squared_gradients(m, t, f, i0, i1)
         meet(flags, thread, team)
-        norm = np.sqrt(summed_terms(m, t, fields.SQUARES))
+        norm = np.sqrt(summed_gradients(t, f, lanes(m)))
         if norm > f[fields.CLIP_NORM]:
             factor = f[fields.CLIP_NORM] / norm
     mine = at(
         f, fields.NUMBERS + t[fields.LAYERS] * fields.LAYER_NUMBERS + thread * fields.THREAD_NUMBERS
     )
-    plain = at(mine, 8)
+    plain = at(mine, fields.PLAIN)
     constants = at(f, fields.RULE)
     fill_numbers(mine, constants, rate, step, True)
     fill_numbers(plain, constants, rate, step, False)
@@ -201,7 +203,7 @@ def train_team(m, t, f, flags, thread, team):
         start, rows = number * t[fields.BATCH_ROWS], _batch_rows(t, number)
         if _weightless(m, t, flags, thread, team, start, rows):
             i0, i1 = share_of(t[fields.ITEMS], thread, team, 1)
-            column_terms(m, t, t[fields.PARAMETERS], i0, i1)
+            penalty_columns(m, t, i0, i1)
             meet(flags, thread, team)
             if thread == 0:
                 losses[b] = 0.0 if t[fields.PENALTY_PER_ROW] else _penalty(m, t, f)

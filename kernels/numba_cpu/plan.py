@@ -52,7 +52,6 @@ class Plan:
         self.team = 0
         self.flops = 6 * sum(layer.inputs * layer.columns for layer in network.layers)
         self.reserve(1, 1)
-        self._clear_running()
 
     def reserve(self, rows: int, team: int) -> None:
         """Make room for batches of `rows` rows and teams of `team` threads."""
@@ -142,11 +141,6 @@ class Plan:
         shape = (pieces, -(-layer.units // lanes), rows, lanes)
         return self.memory[start : start + int(np.prod(shape))].reshape(shape)
 
-    def _clear_running(self) -> None:
-        for segment in self.running:
-            if segment.kind == "variance":
-                self._view(segment, 0)[...] = 1.0
-
 
 _FIELD_OF = {
     "weights": fields.W,
@@ -219,7 +213,7 @@ def _laid_out(plan: Plan, capacity: int, team: int) -> tuple[Array, Array, int]:
     _place_scratch(table, lines, memory, team, lanes)
     _fill_header(table, plan, capacity)
     table[fields.ITEMS] = sum(line[fields.PANELS] * (line[fields.IN_PANELS] + 1) for line in lines)
-    return table, _numbers(plan, team), memory.size
+    return table, _numbers(table, plan, team), memory.size
 
 
 def _describe(line: Array, layer: Layer, lanes: int) -> None:
@@ -319,15 +313,24 @@ def _fill_header(table: Array, plan: Plan, capacity: int) -> None:
     table[fields.CLIPPED] = rule.clip_norm > 0.0
 
 
-def _numbers(plan: Plan, team: int) -> Array:
+def _numbers(table: Array, plan: Plan, team: int) -> Array:
+    """The float64 numbers: of the network, the layers, the threads, then sums for clipping."""
     network, rule = plan.network, plan.rule
     limits = np.finfo(plan.dtype)
-    numbers = np.zeros(
-        fields.NUMBERS + len(network.layers) * fields.LAYER_NUMBERS + team * fields.THREAD_NUMBERS
-    )
+    size = fields.NUMBERS + len(network.layers) * fields.LAYER_NUMBERS
+    size += team * fields.THREAD_NUMBERS
+    for line in table[fields.HEADER :].reshape(-1, fields.FIELDS):
+        line[fields.SQUARED_GRADIENT] = size
+        size += int(line[fields.PANELS]) * lane_count(plan.dtype.name)
+    numbers = np.zeros(size)
     numbers[: fields.RULE] = (
-        *(network.loss_constant, network.l1, network.l2, limits.tiny, limits.eps),
-        *(rule.clip_value, rule.clip_norm),
+        network.loss_constant,
+        network.l1,
+        network.l2,
+        limits.tiny,
+        limits.eps,
+        rule.clip_value,
+        rule.clip_norm,
     )
     numbers[fields.RULE : fields.NUMBERS] = updates.padded(rule.constants)
     for number, layer in enumerate(network.layers):

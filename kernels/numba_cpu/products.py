@@ -106,13 +106,15 @@ def to_panels(matrix: Array, row_multiple: int = 1) -> Array:
         (-(-rows // row_multiple) * row_multiple, -(-columns // lane) * lane), matrix.dtype
     )
     padded[:rows, :columns] = matrix
-    return np.ascontiguousarray(padded.reshape(len(padded), -1, lane).swapaxes(0, 1))
+    panels = padded.shape[1] // lane
+    return np.ascontiguousarray(padded.reshape(len(padded), panels, lane).swapaxes(0, 1))
 
 
 def from_panels(out: Array, panels: Array) -> None:
     """Fill a matrix from panels, without their padding."""
     rows, columns = out.shape
-    out[...] = panels.swapaxes(0, 1).reshape(panels.shape[1], -1)[:rows, :columns]
+    wide = panels.swapaxes(0, 1).reshape(panels.shape[1], panels.shape[0] * panels.shape[2])
+    out[...] = wide[:rows, :columns]
 
 
 def affine(Z: Array, X: Array, W: Array, b: Array) -> None:

@@ -43,6 +43,8 @@ CODES = {name: code for code, name in enumerate(NAMES)}
 
 CONSTANTS = 4
 """Most constants that a rule has."""
+NUMBERS = 9
+"""What `fill_numbers` writes."""
 
 
 @inline
@@ -51,20 +53,21 @@ def root(x):
 
 
 @inline
-def _moments(p, m, v, g, b1, b2, i):
-    one = like(p, 1.0)
-    m[i] = fma(b1, m[i], (one - b1) * g[i])
-    v[i] = fma(b2, v[i], (one - b2) * g[i] * g[i])
+def _moments(m, v, g, b1, b2, rest1, rest2, i):
+    m[i] = fma(b1, m[i], rest1 * g[i])
+    v[i] = fma(b2, v[i], rest2 * g[i] * g[i])
 
 
 @family(types.void, INTEGER, POINTER, POINTER, POINTER, POINTER, DOUBLES, INTEGER)
 def update_run(code, p, u, v, g, numbers, n):
     """Update n parameters p and their slots u and v by the gradient g.
 
-    numbers holds the rate, the constants of the rule and, for Adam, 1 - b1^step and 1 - b2^step.
+    numbers holds what `fill_numbers` writes: the rate, the constants c of the rule, 1 - c^step of
+    the first two, and 1 - c of the first two, which single precision could not make of c itself.
     """
     rate = like(p, numbers[0])
     c0, c1, c2 = like(p, numbers[1]), like(p, numbers[2]), like(p, numbers[3])
+    rest0, rest1 = like(p, numbers[7]), like(p, numbers[8])
     if code == SGD:
         for i in range(n):
             p[i] = fma(-rate, g[i], p[i])
@@ -88,18 +91,17 @@ def update_run(code, p, u, v, g, numbers, n):
         shrink = -rate * like(p, numbers[4]) if code == ADAMW else like(p, 0.0)
         first, second = like(p, numbers[5]), like(p, numbers[6])
         for i in range(n):
-            _moments(p, u, v, g, c0, c1, i)
+            _moments(u, v, g, c0, c1, rest0, rest1, i)
             step = rate * (u[i] / first) / (root(v[i] / second) + c2)
             p[i] = fma(shrink, p[i], p[i]) - step
     elif code == ADAM_EPSILON_HAT:
         scaled = like(p, numbers[0] * real_root(numbers[6]) / numbers[5])
         for i in range(n):
-            _moments(p, u, v, g, c0, c1, i)
+            _moments(u, v, g, c0, c1, rest0, rest1, i)
             p[i] = p[i] - scaled * u[i] / (root(v[i]) + c2)
     elif code == RMSPROP:
-        one = like(p, 1.0)
         for i in range(n):
-            u[i] = fma(c0, u[i], (one - c0) * g[i] * g[i])
+            u[i] = fma(c0, u[i], rest0 * g[i] * g[i])
             p[i] = p[i] - rate * g[i] / (root(u[i]) + c1)
     elif code == ADAGRAD:
         for i in range(n):
@@ -117,6 +119,8 @@ def fill_numbers(numbers, constants, rate, step, decays):
         numbers[4] = 0.0
     numbers[5] = 1.0 - constants[0] ** float(step)
     numbers[6] = 1.0 - constants[1] ** float(step)
+    numbers[7] = 1.0 - constants[0]
+    numbers[8] = 1.0 - constants[1]
 
 
 @entry
@@ -137,7 +141,7 @@ def _rule(code: int) -> UpdateRule:
         p: Array, slots: Array, g: Array, rate: float, step: int, constants: Constants
     ) -> None:
         prepare(p.dtype.name)
-        numbers, given = np.zeros(3 + CONSTANTS), padded(constants)
+        numbers, given = np.zeros(NUMBERS), padded(constants)
         gradient = source(g, p.dtype)
         with destination(p) as out, destination(slots) as vectors:
             addresses = [vectors[i].ctypes.data if i < SLOTS[code] else 0 for i in range(2)]
