@@ -14,8 +14,7 @@ import numpy as np
 from common import options, show
 
 from fastmlp import MLP, SGD, Normal, properties
-from fastmlp.datasets import load_digits
-from fastmlp.datasets.scaling import Split
+from fastmlp.datasets import Split, load_digits
 
 HIDDEN = 100
 RATES = (0.1, 0.5, 1.0, 2.0, 4.0)

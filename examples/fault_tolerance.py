@@ -13,8 +13,7 @@ import numpy as np
 from common import options, show
 
 from fastmlp import MLP
-from fastmlp.datasets import load_digits, load_mnist
-from fastmlp.datasets.scaling import Split
+from fastmlp.datasets import Split, load_digits, load_mnist
 
 HIDDEN = 50
 ORDERS = 10

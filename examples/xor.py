@@ -1,7 +1,8 @@
 """XOR by two layers: 2-2-2 with sigmoid and softmax, 5,000 full-batch steps of gradient descent.
 
 The start is drawn from a normal distribution cut at two standard deviations. About one start in
-five ends in a local minimum, where the loss stays near 1.4 or 1.9.
+four ends in a local minimum, where the loss stays near 1.4 or 1.9. Most of the others end below
+0.014, some slow ones between 0.02 and 0.03.
 """
 
 from __future__ import annotations
@@ -47,9 +48,8 @@ def train(net: MLP, steps: int = STEPS) -> list[float]:
 
 
 def solved(net: MLP) -> bool:
-    """Loss below 0.02 and all four rows right."""
-    scores = net.evaluate(INPUTS, TARGETS, metrics=("accuracy",))
-    return bool(scores["loss"] < 0.02 and scores["accuracy"] == 1)
+    """All four rows right."""
+    return bool((net.predict(INPUTS) == TARGETS.argmax(axis=1)).all())
 
 
 def solved_share(seeds: range, backend: str = "auto") -> tuple[float, np.ndarray]:

@@ -35,7 +35,7 @@ def number(
     ValueError
         It is not finite or out of range.
     """
-    if not isinstance(value, Real) or isinstance(value, bool):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number; got {shown(value)}")
     try:
         result = float(value)

@@ -18,7 +18,7 @@ def precision(dtype: Any) -> str:
     if isinstance(dtype, str):
         return checks.word(dtype, "dtype", DTYPES)
     try:
-        name = np.dtype(dtype).name
+        name = str(np.dtype(dtype).name)
     except TypeError:
         name = ""
     if name not in DTYPES or dtype is None:

@@ -8,7 +8,6 @@ needed, stays for the next call, and gives the numbers back when somebody reads 
 from __future__ import annotations
 
 import time
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +15,7 @@ import numpy as np
 from . import kernels, metrics
 from .architecture import threshold
 from .generators import Random
-from .kernels.contract import Array, Data, Network, Order, Plan, State
+from .kernels.contract import Array, Backend, Data, Network, Order, Plan, State
 from .kernels.layout import length, parameter_segments, running_segments
 from .kernels.reference import UPDATES
 from .optimizers import Optimizer
@@ -115,7 +114,7 @@ class Engine:
         self._plan.threads = get_num_threads()
         return self._plan
 
-    def kernels(self) -> ModuleType:
+    def kernels(self) -> Backend:
         """The backend's module."""
         return kernels.load(self.backend)
 

@@ -50,8 +50,10 @@ def encode(rng: Random) -> dict[str, Any]:
     ValueError
         Its bit generator is not one of NumPy's.
     """
-    legacy = isinstance(rng, np.random.RandomState)
-    state = rng.get_state(legacy=False) if legacy else rng.bit_generator.state
+    if isinstance(rng, np.random.RandomState):
+        state: Any = rng.get_state(legacy=False)
+    else:
+        state = rng.bit_generator.state
     if state["bit_generator"] not in _KINDS:
         raise ValueError(
             f"seed: a generator of kind {state['bit_generator']} can't be saved; "

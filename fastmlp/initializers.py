@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -191,7 +191,7 @@ def draw_layer(
     TypeError, ValueError
         The initializer returned something else.
     """
-    drawn = init.draw(rng, inputs, outputs, activation)
+    drawn: Any = init.draw(rng, inputs, outputs, activation)
     if not isinstance(drawn, tuple | list) or len(drawn) != 2:
         raise TypeError(f"init.draw must return (weights, biases); got {checks.shown(drawn)}")
     weights = checks.real_array(drawn[0], "weights of init.draw")

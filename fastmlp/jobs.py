@@ -1,4 +1,4 @@
-"""From the arguments of `MLP.fit` to a checked `Job`; whatever is wrong is said before any change."""
+"""From the arguments of `MLP.fit` to a checked `Job`, before anything is changed."""
 
 from __future__ import annotations
 

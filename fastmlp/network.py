@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import checks, choices, files, generators, initializers, metrics, optimizers, saving
+from . import checks, choices, files, generators, initializers, optimizers, saving
 from .architecture import build, describe, draw_parameters, trainable
 from .engine import Engine
 from .history import History
-from .jobs import checked_data, checked_rows, prepared
-from .kernels.contract import Array, Data, Order
+from .inference import Predictor
+from .jobs import prepared
+from .kernels.contract import Array, Order
 from .kernels.layout import parameter_segments
 from .parameters import Parametrized
 from .training import DivergenceError, run
@@ -32,7 +33,7 @@ class Gradients(NamedTuple):
     """All gradients by name, those of weights and biases too."""
 
 
-class MLP(Parametrized):
+class MLP(Parametrized, Predictor):
     """A multilayer perceptron.
 
     Parameters
@@ -197,76 +198,6 @@ class MLP(Parametrized):
         engine = self._engine
         return describe(engine.network, self.dtype.name, self.backend, self.optimizer)
 
-    # Predictions
-
-    def logits(self, X: Any) -> Array:
-        """Return (rows, outputs) before the output activation."""
-        return self._engine.forward(self._rows(X), True)
-
-    def forward(self, X: Any) -> Array:
-        """Return (rows, outputs) after the output activation."""
-        return self._engine.forward(self._rows(X), False)
-
-    def predict(self, X: Any) -> Array:
-        """Return predictions: classes, 0/1, -1/+1 or values, as the loss defines them.
-
-        Parameters
-        ----------
-        X : array (rows, inputs)
-            Finite numbers.
-
-        Returns
-        -------
-        array
-            (rows,) class indices for cross_entropy; else (rows, outputs), or (rows,) where there
-            is one output.
-        """
-        return self._engine.predict(self._rows(X))
-
-    def predict_proba(self, X: Any) -> Array:
-        """Return probabilities (rows, outputs): of classes, or of each output to be 1.
-
-        Raises
-        ------
-        ValueError
-            The loss is no cross-entropy: its outputs are no probabilities.
-        """
-        if self._engine.targets.kind not in ("classes", "binary"):
-            raise ValueError(
-                f"predict_proba needs a loss of probabilities (cross_entropy, "
-                f"binary_cross_entropy); this network has {self._engine.network.loss}: use forward"
-            )
-        return self.forward(X)
-
-    def evaluate(
-        self, X: Any, y: Any, metrics: Any = (), sample_weight: Any = None
-    ) -> dict[str, float]:
-        """Return the data loss, without penalties, and metrics by name.
-
-        Parameters
-        ----------
-        X : array (rows, inputs)
-            Finite numbers.
-        y : array
-            Targets as in `fit`.
-        metrics : sequence of str or callable
-            "accuracy", "zero_one", "mse", "mae", "r2", or functions (y, predicted).
-        sample_weight : array (rows,), optional
-            Counts in the loss, not in the metrics.
-        """
-        chosen = self._metrics(metrics)
-        data = self._data(X, y, sample_weight)
-        return {"loss": self._engine.data_loss(data), **self._engine.measured(data, chosen)}
-
-    def _rows(self, X: Any) -> Array:
-        return checked_rows(self._engine, X)
-
-    def _data(self, X: Any, y: Any, w: Any) -> Data:
-        return checked_data(self._engine, X, y, w)
-
-    def _metrics(self, chosen: Any) -> dict[str, metrics.Metric]:
-        return metrics.resolve(chosen, self._engine.targets.kind)
-
     # Training
 
     def gradients(
@@ -317,9 +248,9 @@ class MLP(Parametrized):
         X : array (rows, inputs)
             Finite numbers of any real dtype.
         y : array
-            cross_entropy: class indices (rows,), one-hot rows or probabilities; binary_cross_entropy:
-            numbers from 0 to 1; margin losses: -1 and 1; else numbers. (rows,) or (rows, 1) where
-            there is one output.
+            cross_entropy: class indices (rows,), one-hot rows or probabilities. For
+            binary_cross_entropy numbers from 0 to 1, for margin losses -1 and 1, else numbers;
+            (rows,) or (rows, 1) where there is one output.
         epochs : int
             0 trains nothing.
         batch_size : int

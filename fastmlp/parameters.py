@@ -83,7 +83,7 @@ class Parametrized:
         state = self._engine.state()
         return Snapshot(state.parameters, state.running)
 
-    def restore(self, snapshot: Snapshot) -> None:
+    def restore(self, snapshot: Any) -> None:
         """Go back to a snapshot of this network; the optimizer's state stays."""
         state = self._engine.state()
         same = isinstance(snapshot, Snapshot) and all(

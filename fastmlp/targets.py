@@ -43,7 +43,8 @@ class Targets(NamedTuple):
         return T
 
     def _class_indices(self, raw: Array) -> Array:
-        last = self.outputs - 1
+        # A copy of our own: kernels index with these numbers, and a callback may change y later.
+        raw, last = raw.copy(), self.outputs - 1
         if raw.dtype.kind == "f" and not (raw == np.floor(raw)).all():
             raise ValueError(
                 f"y must hold class indices 0 to {last} for {self.loss}; got {_first_odd(raw)}"
@@ -55,7 +56,7 @@ class Targets(NamedTuple):
                 f"outputs; got {low if low < 0 else high}: "
                 "np.unique(y, return_inverse=True)[1] numbers any labels"
             )
-        return np.ascontiguousarray(raw, np.int64)
+        return raw.astype(np.int64, copy=False)
 
     def _table(self, raw: Array, dtype: np.dtype[Any]) -> Array:
         if raw.ndim == 1 and self.outputs == 1:
@@ -74,6 +75,8 @@ class Targets(NamedTuple):
             wrong, wanted = np.abs(T) != 1, "-1 and 1"
         elif self.kind == "counts":
             wrong, wanted = T < 0, "numbers >= 0"
+        elif self.kind == "binary":
+            wrong, wanted = (T != 0) & (T != 1), "0 and 1"
         else:
             wrong, wanted = (T < 0) | (T > 1), "numbers from 0 to 1"
         if wrong.any():
@@ -93,7 +96,7 @@ class Targets(NamedTuple):
         `threshold` is the output that separates the two answers of a binary or margin loss.
         """
         if self.kind == "classes":
-            return outputs.argmax(axis=1)
+            return np.asarray(outputs.argmax(axis=1))
         if self.kind == "binary":
             answer: Array = (outputs > threshold).astype(np.int64)
         elif self.kind == "margin":

@@ -178,7 +178,7 @@ def _orders(engine: Engine, job: Job) -> Callable[[], Order]:
         return lambda: Order("keyed", generators.key64(engine.rng))
     if isinstance(job.shuffle, str):
         return lambda: Order(
-            "array", index=engine.rng.permutation(rows).astype(np.int64, copy=False)
+            "array", listed=engine.rng.permutation(rows).astype(np.int64, copy=False)
         )
     return _own_orders(engine, job.shuffle, rows)
 
@@ -189,7 +189,7 @@ def _own_orders(engine: Engine, function: OrderFunction, rows: int) -> Callable[
     def following() -> Order:
         nonlocal previous
         previous = checked_order(function(engine.rng, previous.copy()), rows)
-        return Order("array", index=previous)
+        return Order("array", listed=previous)
 
     return following
 

@@ -90,9 +90,9 @@ class Order(NamedTuple):
     """Which row comes at which place of an epoch."""
 
     kind: str
-    """"sequence", "keyed" (a bijection of `key`) or "array" (`index`)."""
+    """"sequence", "keyed" (a bijection of `key`) or "array" (`listed`)."""
     key: int = 0
-    index: Array | None = None
+    listed: Array | None = None
     """(rows,) int64, every entry in [0, rows)."""
 
 

@@ -364,12 +364,13 @@ def test_the_target_may_stand_anywhere(tmp_path: Path, target: int | str) -> Non
     np.testing.assert_array_equal(table.y, [2.5, 5])
     assert table.columns == ("a", "c")
     assert table.target == "b"
+    assert table.place == 1
 
 
 def test_without_target_or_names(tmp_path: Path) -> None:
     table = load_csv(csv(tmp_path, '1\t2\n"3"\t4\n'), None)
     np.testing.assert_array_equal(table.X, [[1, 2], [3, 4]])
-    assert table[1:] == (None, None, None, None)
+    assert table[1:] == (None,) * 5
     assert load_csv(csv(tmp_path, "1|2|x\n3|4|y\n")).classes == ("x", "y")
     assert load_csv(csv(tmp_path, "1,2\n3,4\n"), header=True).columns == ("1",)
 

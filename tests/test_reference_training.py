@@ -78,8 +78,8 @@ def _places(run: _Run, backend: str) -> list[Array]:
     index = np.arange(ROWS)
     if run.order.kind == "keyed":
         sibling(backend, "random").shuffle_places(index, ROWS, run.order.key, 0)
-    elif run.order.index is not None:
-        index = run.order.index
+    elif run.order.listed is not None:
+        index = run.order.listed
     return np.split(index, range(BATCH, ROWS, BATCH))
 
 

@@ -84,7 +84,7 @@ def _csv_rows(
         return table.X[:, [table.columns.index(name) for name in columns]]
     target = chosen.target
     if target is None and len(cells) == inputs + 1:
-        target = known.get("target", -1)
+        target = known.get("target")
     table = load_csv(path, target, delimiter=chosen.delimiter)
     if columns is not None and table.columns is not None:
         absent = ", ".join(name for name in columns if name not in cells)

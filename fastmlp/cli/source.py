@@ -229,7 +229,10 @@ def scaling_word(source: Source, chosen: str) -> str:
 
 def describe(source: Source, task: Task, parts: Mapping[str, Any]) -> str:
     """One line on the data."""
-    what = f"{task.outputs} outputs" if task.classes is None else f"{len(task.classes)} classes"
+    many = "" if task.outputs == 1 else "s"
+    what = f"{task.outputs} output{many}"
+    if task.classes is not None:
+        what = f"{len(task.classes)} classes"
     if task.classes is not None and len(task.classes) <= 10:
         what += f" ({', '.join(name[:20] for name in task.classes)})"
     counts = ", ".join(f"{len(part.y)} {name}" for name, part in parts.items())

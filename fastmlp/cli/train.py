@@ -112,13 +112,12 @@ def _network(chosen: argparse.Namespace, inputs: int, task: Task) -> MLP:
 def _metadata(chosen: argparse.Namespace, data: Source, task: Task) -> dict[str, Any]:
     """What ``fastmlp predict`` must know, but for the scalings."""
     table = data.table
-    target = table.target if table.target is not None else chosen.target
     return {
         "data": data.name,
         "loss": task.loss,
         "classes": None if task.classes is None else list(task.classes),
         "columns": None if table.columns is None else list(table.columns),
-        "target": -1 if target is None else target,
+        "target": table.place,
         "scaled": source.scaling_word(data, chosen.scaling),
     }
 

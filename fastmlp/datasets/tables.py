@@ -35,6 +35,8 @@ class Table(NamedTuple):
     """Names of the features, where the file has a header."""
     target: str | None = None
     """Name of the target's column, where the file has a header."""
+    place: int | None = None
+    """Place of the target's column in a CSV file, from 0."""
 
 
 def load_csv(
@@ -198,7 +200,7 @@ def _read_table(lines: Lines, name: str, target: int | str | None, header: bool 
     if place is None:
         return Table(X, None, columns=titles)
     y, classes = _targets(labels, numbers, name, place)
-    return Table(X, y, classes, titles, names[place] if header else None)
+    return Table(X, y, classes, titles, names[place] if header else None, place)
 
 
 def _place(target: int | str | None, names: list[str], name: str) -> int | None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from numba.core import types
 
 from ..contract import Activation, Array
 from .calls import destination, leading, source
 from .elementary import exp, expm1_negative, normal_distribution, sigmoid, softplus, tanh
 from .intrinsics import at, choose, fma, lanes, like, pointer_to
-from .jit import INTEGER, POINTER, REAL, entry, family, inline, prepare, types
+from .jit import INTEGER, POINTER, REAL, entry, family, inline, prepare
 
 Learned = tuple[Array, ...]
 

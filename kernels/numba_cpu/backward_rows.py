@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from numba.core import types
+
 from . import activations as act
 from . import fields
 from .activations import activation_backward, maxout_backward, softmax_backward
 from .intrinsics import at, lanes, like
-from .jit import DOUBLES, INTEGER, INTEGERS, POINTER, family, inline, types
+from .jit import DOUBLES, INTEGER, INTEGERS, POINTER, family, inline
 from .memory import clear_padding, layer_of, parameter, scratch_of
 from .normalization import LAYER, NONE, batch_gradient, layer_gradient
 from .products import product

@@ -6,11 +6,13 @@ and n its rows, at most `fields.BLOCK`. Row by row, so any thread may do it.
 
 from __future__ import annotations
 
+from numba.core import types
+
 from . import activations as act
 from . import fields, losses
 from .activations import activation_forward, maxout_forward, softmax_forward
 from .intrinsics import at, copy_vector, integers_at, lanes, like, pointer_to
-from .jit import DOUBLES, INTEGER, INTEGERS, POINTER, REAL, family, inline, types
+from .jit import DOUBLES, INTEGER, INTEGERS, POINTER, REAL, family, inline
 from .losses import loss_terms, row_sums, softmax_cross_entropy
 from .memory import activation_input, layer_of, parameter, scratch_of
 from .normalization import LAYER, NONE, normalize_columns, normalize_rows

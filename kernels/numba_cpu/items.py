@@ -7,10 +7,11 @@ thread's share is a range of items, which is at most two runs of each vector per
 from __future__ import annotations
 
 import numpy as np
+from numba.core import types
 
 from . import fields
 from .intrinsics import at, lanes, like
-from .jit import DOUBLES, INTEGER, INTEGERS, POINTER, REAL, family, inline, types
+from .jit import DOUBLES, INTEGER, INTEGERS, POINTER, REAL, family, inline
 from .memory import layer_of, parameter
 from .normalization import BATCH, NONE, column_moments, move_running, spread_of
 from .products import transpose_tiles, weight_tiles

@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numba.core import types
 
 from ..contract import Array, LogitLoss, Loss
 from .calls import destination, source
 from .elementary import exp, log, log1p_unit, sigmoid, softplus
 from .intrinsics import at, choose, lanes, like, pointer_to
-from .jit import INTEGER, POINTER, REAL, entry, family, inline, prepare, types
+from .jit import INTEGER, POINTER, REAL, entry, family, inline, prepare
 
 NAMES = (
     "cross_entropy",

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
+from numba.core import types
 
 from ..contract import NORMALIZATION_EPSILON, RUNNING_MOMENTUM, Array, Normalization
 from .calls import destination
 from .intrinsics import at, fma, lanes, like, pointer_to
-from .jit import INTEGER, POINTER, entry, family, inline, prepare, types
+from .jit import INTEGER, POINTER, entry, family, inline, prepare
 from .products import from_panels, to_panels
 from .tiles import column_dot, column_sum
 from .updates import root

@@ -8,6 +8,7 @@ from sums in a fixed order: how many threads there are changes no bit.
 from __future__ import annotations
 
 import numpy as np
+from numba.core import types
 
 from . import fields
 from .backward_rows import backward_block
@@ -25,7 +26,7 @@ from .items import (
     summed_gradients,
     update_items,
 )
-from .jit import DOUBLES, INTEGER, INTEGERS, POINTER, family, inline, types
+from .jit import DOUBLES, INTEGER, INTEGERS, POINTER, family, inline
 from .memory import batch_normalized_after, batch_normalized_before, layer_of
 from .random import fill_round_keys
 from .team import meet, share_of

@@ -49,6 +49,7 @@ class Plan:
         self.segments = parameter_segments(network)
         self.running = running_segments(network)
         self.capacity = 0
+        self.memory = np.zeros(0, self.dtype)
         self.team = 0
         self.flops = 6 * sum(layer.inputs * layer.columns for layer in network.layers)
         self.reserve(1, 1)

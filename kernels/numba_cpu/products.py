@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from numba.core import types
 
 from ..contract import Array
 from .intrinsics import at, lane_count, lanes, pointer_to
-from .jit import INTEGER, POINTER, entry, family, inline, prepare, types
+from .jit import INTEGER, POINTER, entry, family, inline, prepare
 from .tiles import TILE_PANELS, TILE_ROWS, TILES, column_sum, transpose_tile, weight_tile
 
 _tile_1, _tile_2 = TILES[1], TILES[2]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+from numba.core import types
 from numpy.typing import NDArray
 
 from ..contract import Array
 from .calls import destination
 from .intrinsics import integers_at, like, pointer_to
-from .jit import INTEGER, POINTER, REAL, entry, family, inline, prepare, types
+from .jit import INTEGER, POINTER, REAL, entry, family, inline, prepare
 
 # Everything in uint64: numba would turn a mix of signed and unsigned into floats.
 _LOW = np.uint64(0xFFFFFFFF)

@@ -150,7 +150,7 @@ def train_steps(
         _bind(plan, data.X, data.T, data.w)
         table = plan.table
         table[fields.ORDER], table[fields.ORDER_KEY] = fields.ORDERS[order.kind], signed(order.key)
-        table[fields.INDEX] = order.index.ctypes.data if order.index is not None else 0
+        table[fields.INDEX] = order.listed.ctypes.data if order.listed is not None else 0
         table[fields.BATCH_ROWS], table[fields.FIRST], table[fields.COUNT] = batch, first, count
         table[fields.STEP], table[fields.KEY], table[fields.TRAINING] = (
             step,

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from math import sqrt as real_root
 
 import numpy as np
+from numba.core import types
 
 from ..contract import Array, UpdateRule
 from .calls import destination, source
 from .intrinsics import at, fma, like, pointer_to
-from .jit import DOUBLES, INTEGER, POINTER, entry, family, inline, prepare, types
+from .jit import DOUBLES, INTEGER, POINTER, entry, family, inline, prepare
 
 Constants = tuple[float, ...]
 

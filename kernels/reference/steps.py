@@ -342,8 +342,8 @@ def _gather(data: Data, order: Order, start: int, batch: int) -> tuple[Array, Ar
     places = slice(start, min(start + batch, rows))
     if order.kind == "sequence":
         index: Any = places
-    elif order.index is not None:
-        index = order.index[places]
+    elif order.listed is not None:
+        index = order.listed[places]
     else:
         index = np.empty(places.stop - start, np.int64)
         shuffle_places(index, rows, order.key, start)
