@@ -1,4 +1,4 @@
-"""What the scripts share: their options, and figures that are shown or saved."""
+"""What the scripts share: options, the small digits, figures that are shown or saved."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from fastmlp.datasets import Split, load_digits
 
 Drawing = Callable[[Any], Any]
 """Takes matplotlib.pyplot, returns a figure."""
@@ -34,6 +36,12 @@ def options(doc: str, epochs: int | None = None, folder: bool = False) -> argpar
     if folder:
         parser.add_argument("--folder", help="of the IDX files, else what FASTMLP_MNIST names")
     return parser
+
+
+def digits(scaling: str) -> Split:
+    """The 8x8 digits that ship with the library; the last 360, by other writers, are the test."""
+    X, y = load_digits(scaling)
+    return Split(X[:-360], y[:-360], X[-360:], y[-360:])
 
 
 def show(save: str | None, **drawings: Drawing) -> None:

@@ -11,10 +11,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from common import options, show
+from common import digits, options, show
 
 from fastmlp import MLP, SGD, Normal, properties
-from fastmlp.datasets import Split, load_digits
+from fastmlp.datasets import Split
 
 HIDDEN = 100
 RATES = (0.1, 0.5, 1.0, 2.0, 4.0)
@@ -106,7 +106,7 @@ Found = dict[tuple[str, str | None], np.ndarray]
 
 def survey(epochs: int, backend: str = "auto") -> Found:
     """(activation, normalization) -> rows of rate or spread, share of ill units, accuracy."""
-    data = load_digits(scaling="signed")
+    data = digits("signed")
     found: Found = {}
     for cure in CURES:
         found["relu", cure] = np.array(

@@ -10,12 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from common import options, show
+from common import digits, options, show
 
 from fastmlp import MLP
-from fastmlp.datasets import Split, load_digits, load_mnist
+from fastmlp.datasets import Split, load_mnist
 
-HIDDEN = 50
+HIDDEN = 100
 ORDERS = 10
 
 
@@ -87,10 +87,7 @@ def draw(plt: Any, counts: np.ndarray, units: np.ndarray, weights: np.ndarray) -
 
 def main(arguments: list[str] | None = None) -> None:
     chosen = options(__doc__, epochs=30, folder=True).parse_args(arguments)
-    if chosen.folder is None:
-        data = load_digits(scaling="unit")
-    else:
-        data = load_mnist(chosen.folder, scaling="unit")
+    data = load_mnist(chosen.folder, "unit") if chosen.folder else digits("unit")
     net = train(data, chosen.epochs, chosen.backend)
     counts, units, weights = curves(net, data, 3 if chosen.quick else ORDERS)
     print("share failed   units: accuracy   weights: accuracy")

@@ -94,7 +94,7 @@ def draw(plt: Any, chosen: MLP, values: MLP) -> Any:
             alpha=0.7,
         )
     middle.set(xlabel="predicted probability of class 1", ylabel="test rows")
-    middle.legend()
+    middle.legend(loc="upper center")
     right.plot(wanted, values.predict(X), ".", label=["value 1", "value 2"])
     right.axline((0, 0), slope=1, color="lightgray", zorder=0)
     right.set(xlabel="true", ylabel="predicted", aspect="equal")

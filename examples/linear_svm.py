@@ -54,7 +54,7 @@ def machine(X: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, float]:
 def draw(plt: Any, net: MLP, X: np.ndarray, y: np.ndarray) -> Any:
     figure, axes = plt.subplots(figsize=(6, 5), layout="constrained")
     for label, colour in ((-1, "tab:blue"), (1, "tab:orange")):
-        axes.plot(*X[y == label].T, "o", color=colour, markersize=4)
+        axes.plot(*X[y == label].T, "o", color=colour, markersize=4, label=f"{label:+d}")
     across = np.linspace(-4, 4, 101)
     points = np.stack(np.meshgrid(across, across), axis=-1).reshape(-1, 2)
     plane = net.logits(points).reshape(101, 101)
@@ -65,6 +65,7 @@ def draw(plt: Any, net: MLP, X: np.ndarray, y: np.ndarray) -> Any:
     inside = np.abs(net.logits(X)[:, 0]) < 1
     axes.plot(*X[inside].T, "o", color="black", markersize=8, fillstyle="none")
     axes.set(xlabel="$x_1$", ylabel="$x_2$", title="the plane, its margin, and who is inside")
+    axes.legend()
     return figure
 
 

@@ -104,7 +104,7 @@ def draw_accuracy(plt: Any, run: Run) -> Any:
     axes.plot(epochs, run.training, label="training")
     axes.plot(epochs, run.validation, "--", label="validation")
     axes.set(xlabel="epoch", ylabel="accuracy")
-    axes.legend()
+    axes.legend(loc="lower right")
     return figure
 
 

@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from . import checks
 from .history import History
 
@@ -54,7 +56,8 @@ class _Function(Callback):
         self.function = function
 
     def on_epoch_end(self, epoch: int, history: History, net: Any) -> bool | None:
-        return self.function(epoch, history, net) is True
+        answer = self.function(epoch, history, net)
+        return isinstance(answer, bool | np.bool_) and bool(answer)
 
 
 def resolve(callbacks: Any) -> list[Callback]:
@@ -84,10 +87,21 @@ def resolve(callbacks: Any) -> list[Callback]:
     return found
 
 
-def _rising(monitor: str) -> bool:
-    """Whether more is better, by the name of what is watched."""
+_RISING = {"loss": False, "mse": False, "mae": False, "zero_one": False, "accuracy": True}
+_RISING["r2"] = True
+
+
+def _rising(monitor: str, mode: str) -> bool:
+    """Whether more is better, by the mode or by the name of what is watched."""
     bare = monitor.removeprefix("validation_")
-    return bare in ("accuracy", "r2")
+    if mode != "auto":
+        return mode == "max"
+    if bare not in _RISING:
+        raise ValueError(
+            f"mode must be 'min' or 'max' for monitor {monitor!r}: what is better is only known of "
+            f"{', '.join(_RISING)}"
+        )
+    return _RISING[bare]
 
 
 class _Monitor(Callback):
@@ -99,7 +113,7 @@ class _Monitor(Callback):
         self.monitor = monitor
         self.patience = checks.whole(patience, "patience", 0)
         self.min_delta = checks.number(min_delta, "min_delta", low=0)
-        self.mode = checks.word(mode, "mode", ("auto", "min", "max"))
+        self.rising = _rising(monitor, checks.word(mode, "mode", ("auto", "min", "max")))
         self._forget()
 
     def _forget(self) -> None:
@@ -108,13 +122,13 @@ class _Monitor(Callback):
         self.waited = 0
 
     def on_fit_start(self, history: History, net: Any) -> None:
-        """Forget what an earlier fit has seen."""
+        """Forget what an earlier fit has seen; the history must have what is watched."""
+        history.series(self.monitor)
         self._forget()
 
     def _improved(self, epoch: int, history: History) -> bool:
         value = history.series(self.monitor)[-1]
-        rising = self.mode == "max" or (self.mode == "auto" and _rising(self.monitor))
-        loss = -value if rising else value
+        loss = -value if self.rising else value
         if loss < self.best - (self.min_delta if self.best < math.inf else 0.0):
             self.best, self.best_epoch, self.waited = loss, epoch, 0
             return True
@@ -251,6 +265,11 @@ class Checkpoint(_Monitor):
         self.every = checks.whole(every, "every", 1)
         self.best_only = checks.flag(best_only, "best_only")
 
+    def on_fit_start(self, history: History, net: Any) -> None:
+        """Forget what an earlier fit has seen."""
+        if self.best_only:
+            super().on_fit_start(history, net)
+
     def on_epoch_end(self, epoch: int, history: History, net: Net) -> bool | None:
         """Save when it is time."""
         wanted = self._improved(epoch, history) if self.best_only else epoch % self.every == 0
@@ -303,8 +322,7 @@ class CSVLogger(Callback):
 
     def on_epoch_end(self, epoch: int, history: History, net: Any) -> bool | None:
         """Add the epoch's line, below a line of names."""
-        names = ["loss", *(["validation_loss"] if history.validation_loss else [])]
-        names += [*history.metrics, "seconds"]
+        names = [name for name in history.names() if name != "learning_rate"]
         with self.path.open("a", newline="") as file:
             writer = csv.writer(file)
             if epoch == 1:

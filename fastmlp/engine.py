@@ -2,12 +2,16 @@
 
 The numbers have one owner at a time. In canonical form (`State`) they can be read, saved and
 moved to another backend; a plan holds them in the backend's own layout. A plan is built when first
-needed, stays for the next call, and gives the numbers back when somebody reads them.
+needed, stays for the next call, and gives the numbers back when somebody reads them. A lock lets
+several threads use one network: each call sees it between two slices of training.
 """
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +20,7 @@ from . import kernels, metrics
 from .architecture import threshold
 from .generators import Random
 from .kernels.contract import Array, Backend, Data, Network, Order, Plan, State
+from .kernels.interrupts import deferred
 from .kernels.layout import length, parameter_segments, running_segments
 from .kernels.reference import UPDATES
 from .optimizers import Optimizer
@@ -23,9 +28,21 @@ from .schedules import rate_at
 from .targets import Targets
 from .threads import get_num_threads
 
+COMPILING = 0.05
+"""Seconds from which on a plan's first call has compiled something, or read it from the disk."""
+
 
 class _Checkpoint(NamedTuple):
     plan: Any
+    steps: int
+    epochs: int
+
+
+class Optimization(NamedTuple):
+    """What `Engine.restart` gives up."""
+
+    optimizer: Optimizer
+    state: State
     steps: int
     epochs: int
 
@@ -53,130 +70,195 @@ class Engine:
         self.seconds_per_row = 0.0
         self.targets = Targets(network.loss, network.layers[-1].units)
         self._state: State | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        """Set up what copies and files don't carry."""
         self._plan: Plan | None = None
+        self._kernels: Backend | None = None
+        self._lock = threading.RLock()
+        self._busy = False
+        self._warm = False
 
     # Who owns the numbers
 
     def state(self) -> State:
         """The numbers in canonical form; arrays given out earlier keep their values."""
-        if self._state is None:
-            assert self._plan is not None
-            self._state = self._empty_state()
-            self._plan.store(self._state)
-        return self._state
+        with self._lock:
+            if self._state is None:
+                assert self._plan is not None
+                state = self._empty_state()
+                self._plan.store(state)
+                self._state = state
+            return self._state
 
     def set_state(self, state: State) -> None:
         """Take over numbers in canonical form."""
-        self._state = state
-        if self._plan is not None:
-            self._plan.load(state)
+        with self._lock, deferred():
+            self._state = state
+            if self._plan is not None:
+                self._plan.load(state)
 
     def set_parameters(self, parameters: Array, running: Array) -> None:
         """Take over parameters and running statistics; the optimizer's vectors stay."""
         self.set_state(State(parameters, self.state().slots, running))
 
-    def restart(self, optimizer: Optimizer) -> None:
-        """Change to another optimizer, with empty vectors and counts from 0."""
-        state = self.state()
-        if optimizer.rule() != self.optimizer.rule():
-            self._plan = None
-        self.optimizer = optimizer
-        self.steps = self.epochs = 0
-        self.set_state(State(state.parameters, self._slots(), state.running))
+    def restart(self, optimizer: Optimizer) -> Optimization:
+        """Change to another optimizer, with empty vectors and counts from 0; return the old."""
+        old = Optimization(self.optimizer, self.state(), self.steps, self.epochs)
+        slots = self._slots(optimizer)
+        self.resume(Optimization(optimizer, old.state._replace(slots=slots), 0, 0))
+        return old
+
+    def resume(self, old: Optimization) -> None:
+        """Go on with an optimizer, its vectors and its counts."""
+        if old.optimizer.rule() != self.optimizer.rule():
+            self._drop_plan()
+        self.optimizer, state, self.steps, self.epochs = old
+        self.set_state(state)
 
     def move_to(self, backend: str) -> None:
         """Change to another backend; the numbers come along."""
-        self.state()
-        self._plan = None
-        self.backend = backend
+        with self.alone():
+            self.state()
+            self._drop_plan()
+            self.backend, self._kernels = backend, None
 
-    def _slots(self) -> Array:
-        count = UPDATES[self.optimizer.rule().name].slots
+    def _drop_plan(self) -> None:
+        self._plan, self._warm = None, False
+
+    def _slots(self, optimizer: Optimizer) -> Array:
+        count = UPDATES[optimizer.rule().name].slots
         return np.zeros((count, length(parameter_segments(self.network))), self.dtype)
 
     def _empty_state(self) -> State:
         parameters = length(parameter_segments(self.network))
         running = length(running_segments(self.network))
-        return State(np.empty(parameters, self.dtype), self._slots(), np.empty(running, self.dtype))
+        return State(
+            np.empty(parameters, self.dtype),
+            self._slots(self.optimizer),
+            np.empty(running, self.dtype),
+        )
 
     def start(self, parameters: Array, running: Array) -> None:
         """Take over the numbers of a new network."""
-        self.set_state(State(parameters, self._slots(), running))
+        self.set_state(State(parameters, self._slots(self.optimizer), running))
 
     def plan(self) -> Plan:
         """The plan, up to date and with the number of threads that is allowed now."""
+        plan = self._built()
+        plan.threads = get_num_threads()
+        return plan
+
+    def _built(self) -> Plan:
         if self._plan is None:
             state = self.state()
-            self._plan = self.kernels().make_plan(
-                self.network, self.optimizer.rule(), self.dtype.name
-            )
-            self._plan.load(state)
-        self._plan.threads = get_num_threads()
+            plan = self.kernels().make_plan(self.network, self.optimizer.rule(), self.dtype.name)
+            plan.load(state)
+            self._plan = plan
         return self._plan
 
     def kernels(self) -> Backend:
-        """The backend's module."""
-        return kernels.load(self.backend)
+        """The backend's module; looking for it costs more than a small batch."""
+        if self._kernels is None:
+            self._kernels = kernels.load(self.backend)
+        return self._kernels
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles hold the numbers, not the plan."""
         self.state()
-        return {**self.__dict__, "_plan": None}
+        left = ("_lock", "_plan", "_kernels")
+        return {name: value for name, value in self.__dict__.items() if name not in left}
+
+    def __setstate__(self, fields: dict[str, Any]) -> None:
+        """Begin with the numbers and without a plan."""
+        self.__dict__.update(fields)
+        self._begin()
 
     # Training
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Let nobody else train or move the network inside the block.
+
+        Raises
+        ------
+        RuntimeError
+            Somebody does already: another thread, or the fit whose callback calls this.
+        """
+        with self._lock:
+            if self._busy:
+                raise RuntimeError(
+                    "this network is being trained: a callback or another thread can't train or "
+                    "move it meanwhile; copy.deepcopy(net) makes another one"
+                )
+            self._busy = True
+        try:
+            yield
+        finally:
+            self._busy = False
 
     def run_steps(
         self, losses: Array, data: Data, order: Order, batch: int, first: int, rates: Array
     ) -> None:
         """Run a minibatch for each entry of `losses`, and count the updates."""
-        plan = self.plan()
-        self._state = None
-        self.steps += self.kernels().train_steps(
-            plan,
-            losses,
-            data,
-            order,
-            batch,
-            first,
-            len(losses),
-            rates,
-            self.steps,
-            self.dropout_key,
-        )
+        with self._lock:
+            plan = self.plan()
+            self._state = None
+            self.steps += self.kernels().train_steps(
+                plan,
+                losses,
+                data,
+                order,
+                batch,
+                first,
+                len(losses),
+                rates,
+                self.steps,
+                self.dropout_key,
+            )
 
     def rates(self, count: int) -> Array:
         """The learning rates of the next `count` updates."""
         rate = self.optimizer.learning_rate
-        if not callable(rate):
-            return np.full(count, rate)
+        if not callable(rate) or getattr(rate, "by_epoch", False):
+            return np.full(count, rate_at(rate, self.steps, self.epochs))
         return np.array([rate_at(rate, self.steps + i, self.epochs) for i in range(count)])
 
     def warm_up(self) -> float:
-        """Compile what is not compiled yet; return the seconds that it took."""
+        """Compile what is not compiled yet; return the seconds that it took, 0 for nothing."""
+        if self._warm:
+            return 0.0
         started = time.perf_counter()
         self.forward(np.zeros((1, self.network.layers[0].inputs), self.dtype), False)
-        return time.perf_counter() - started
+        self._warm = True
+        seconds = time.perf_counter() - started
+        return seconds if seconds > COMPILING else 0.0
 
     def checkpoint(self) -> _Checkpoint:
         """Copy everything that training changes, in the plan's own form."""
-        return _Checkpoint(self.plan().snapshot(), self.steps, self.epochs)
+        with self._lock:
+            return _Checkpoint(self._built().snapshot(), self.steps, self.epochs)
 
     def go_back(self, checkpoint: _Checkpoint) -> None:
         """Return to a checkpoint."""
-        self.plan().restore(checkpoint.plan)
-        self._state = None
-        self.steps, self.epochs = checkpoint.steps, checkpoint.epochs
+        with self._lock, deferred():
+            self._built().restore(checkpoint.plan)
+            self._state = None
+            self.steps, self.epochs = checkpoint.steps, checkpoint.epochs
 
     def finite(self) -> bool:
         """Whether every parameter is a finite number."""
-        return self.plan().finite()
+        with self._lock:
+            return self._built().finite()
 
     def gradient(self, X: Array, T: Array, w: Array | None, training: bool) -> tuple[float, Array]:
         """Return the loss, penalties in, and its canonical gradient."""
-        flat = np.empty_like(self.state().parameters)
-        loss = self.kernels().backprop(
-            self.plan(), flat, X, T, w, self.dropout_key, self.steps, training
-        )
+        flat = np.empty(length(parameter_segments(self.network)), self.dtype)
+        with self._lock:
+            loss = self.kernels().backprop(
+                self.plan(), flat, X, T, w, self.dropout_key, self.steps, training
+            )
         return float(loss), flat
 
     # Inference
@@ -185,7 +267,8 @@ class Engine:
         """Return logits or outputs (rows, O)."""
         last = self.network.layers[-1]
         out = np.empty((len(X), last.columns if logits else last.units), self.dtype)
-        self.kernels().forward(self.plan(), out, X, logits)
+        with self._lock:
+            self.kernels().forward(self.plan(), out, X, logits)
         return out
 
     def predict(self, X: Array) -> Array:
@@ -197,7 +280,8 @@ class Engine:
     def data_loss(self, data: Data) -> float:
         """Return the loss without penalties, summed in float64."""
         losses = np.empty(len(data.X), self.dtype)
-        self.kernels().row_losses(self.plan(), losses, data.X, data.T)
+        with self._lock:
+            self.kernels().row_losses(self.plan(), losses, data.X, data.T)
         wide = losses.astype(np.float64)
         weights = np.ones(len(wide)) if data.w is None else data.w.astype(np.float64)
         total = float(wide @ weights)
@@ -205,4 +289,8 @@ class Engine:
 
     def measured(self, data: Data, chosen: dict[str, metrics.Metric]) -> dict[str, float]:
         """Return metrics of the predictions by name."""
-        return metrics.compute(chosen, self.targets.labels(data.T), self.predict(data.X))
+        if not chosen:
+            return {}
+        # A copy: metrics may be code of the user's, and kernels index with these numbers.
+        labels = self.targets.labels(data.T).copy()
+        return metrics.compute(chosen, labels, self.predict(data.X))

@@ -86,6 +86,21 @@ def decode(record: Any) -> Random:
         raise ValueError(f"generator: its kind and state can't be restored ({error})") from error
 
 
+def state_of(rng: Random) -> Any:
+    """Copy a generator's state, for `rewind`."""
+    if isinstance(rng, np.random.RandomState):
+        return rng.get_state(legacy=False)
+    return rng.bit_generator.state
+
+
+def rewind(rng: Random, state: Any) -> None:
+    """Set a generator back, itself."""
+    if isinstance(rng, np.random.RandomState):
+        rng.set_state(state)
+    else:
+        rng.bit_generator.state = state
+
+
 def _plain(value: Any) -> Any:
     """Arrays become lists, NumPy's numbers Python's."""
     if isinstance(value, dict):

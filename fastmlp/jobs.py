@@ -8,15 +8,12 @@ from typing import Any
 import numpy as np
 
 from . import callbacks as callback_module
-from . import checks
+from . import checks, generators
 from . import metrics as metric_module
 from .engine import Engine
 from .kernels.contract import Array, Data
 from .progress import Progress
 from .training import Job, split_rows
-
-COMPILING = 1.0
-"""Seconds from which on a wait for compilation is mentioned."""
 
 
 def checked_rows(engine: Engine, X: Any) -> Array:
@@ -26,9 +23,11 @@ def checked_rows(engine: Engine, X: Any) -> Array:
 
 def checked_data(engine: Engine, X: Any, y: Any, w: Any) -> Data:
     """Return rows, targets and weights as the kernels take them."""
-    rows = checked_rows(engine, X)
-    T = engine.targets.encode(y, len(rows), engine.dtype)
-    return Data(rows, T, checks.row_weights(w, len(rows), engine.dtype))
+    # Views: a callback can give an array another shape in place, which no kernel would notice.
+    rows = checked_rows(engine, X).view()
+    T = engine.targets.encode(y, len(rows), engine.dtype).view()
+    weights = checks.row_weights(w, len(rows), engine.dtype)
+    return Data(rows, T, None if weights is None else weights.view())
 
 
 def prepared(
@@ -69,7 +68,7 @@ def prepared(
     shown = checks.flag(progress, "progress")
     if fraction > 0:
         job = _hold_out(engine, job, fraction)
-    return dataclasses.replace(job, progress=_progress(engine, job)) if shown else job
+    return dataclasses.replace(job, progress=Progress(job.epochs, job.rows)) if shown else job
 
 
 def _validation(engine: Engine, given: Any, fraction: float) -> Data | None:
@@ -89,6 +88,7 @@ def _validation(engine: Engine, given: Any, fraction: float) -> Data | None:
 
 def _hold_out(engine: Engine, job: Job, fraction: float) -> Job:
     data, classes = job.data, engine.targets.kind == "classes"
+    untouched = generators.state_of(engine.rng)
     train, held = split_rows(engine.rng, data.T, fraction, classes)
     parts = [
         Data(data.X[rows], data.T[rows], None if data.w is None else data.w[rows])
@@ -96,24 +96,17 @@ def _hold_out(engine: Engine, job: Job, fraction: float) -> Job:
     ]
     for part, name in zip(parts, ("training", "validation"), strict=True):
         if part.w is not None and not part.w.any():
+            generators.rewind(engine.rng, untouched)
             raise ValueError(f"sample_weight is zero for every {name} row that was drawn")
     batch = min(job.batch, len(train))
     return dataclasses.replace(job, data=parts[0], validation=parts[1], batch=batch)
 
 
-def _progress(engine: Engine, job: Job) -> Progress:
-    """Compile before the clock starts."""
-    seconds = engine.warm_up()
-    progress = Progress(job.epochs, job.rows)
-    if seconds > COMPILING:
-        progress.note(f"compiled in {seconds:.1f}s")
-    return progress
-
-
 def _shuffle(shuffle: Any) -> Any:
     if isinstance(shuffle, bool | np.bool_):
         return bool(shuffle)
-    if shuffle == "permutation" or (callable(shuffle) and not isinstance(shuffle, type)):
+    word = isinstance(shuffle, str) and shuffle == "permutation"
+    if word or (callable(shuffle) and not isinstance(shuffle, type)):
         return shuffle
     raise ValueError(
         "shuffle must be True, False, 'permutation' or a function (rng, previous_order) -> order; "

@@ -95,6 +95,8 @@ def resolve(metrics: Any, kind: str) -> dict[str, Metric]:
                     "use mse, mae or r2"
                 )
             metric = METRICS[name]
+        if name == "loss":
+            raise ValueError("metrics must have other names than 'loss', which is the loss's")
         if name in found:
             raise ValueError(f"metrics must have different names; got {name} twice")
         found[name] = metric

@@ -16,10 +16,10 @@ from .engine import Engine
 from .history import History
 from .inference import Predictor
 from .jobs import prepared
-from .kernels.contract import Array, Order
+from .kernels.contract import Array
 from .kernels.layout import parameter_segments
 from .parameters import Parametrized
-from .training import DivergenceError, run
+from .training import begin, one_update, run
 
 
 class Gradients(NamedTuple):
@@ -85,9 +85,9 @@ class MLP(Parametrized, Predictor):
     Examples
     --------
     >>> import numpy as np
-    >>> from fastmlp import MLP
+    >>> from fastmlp import MLP, Adam
     >>> X = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
-    >>> net = MLP((2, 8, 2), activation="tanh", seed=1)
+    >>> net = MLP((2, 8, 2), activation="tanh", optimizer=Adam(0.05), seed=1)
     >>> history = net.fit(X, [0, 1, 1, 0], epochs=300, batch_size=4)
     >>> net.predict(X)
     array([0, 1, 1, 0])
@@ -249,7 +249,7 @@ class MLP(Parametrized, Predictor):
             Finite numbers of any real dtype.
         y : array
             cross_entropy: class indices (rows,), one-hot rows or probabilities. For
-            binary_cross_entropy numbers from 0 to 1, for margin losses -1 and 1, else numbers;
+            binary_cross_entropy 0 and 1, for margin losses -1 and 1, else numbers;
             (rows,) or (rows, 1) where there is one output.
         epochs : int
             0 trains nothing.
@@ -283,6 +283,8 @@ class MLP(Parametrized, Predictor):
             before that epoch.
         KeyboardInterrupt
             Ctrl-C; the network keeps what it has learned, ``net.history`` what was recorded.
+        RuntimeError
+            It is being trained already, by another thread or by the caller of this callback.
         """
         self._check_trainable()
         fresh = None if optimizer is None else optimizers.resolve(optimizer)
@@ -299,11 +301,16 @@ class MLP(Parametrized, Predictor):
             callbacks=callbacks,
             progress=progress,
         )
-        if fresh is not None:
-            self._engine.restart(fresh)
-        self.history = History()
-        run(self, self._engine, job, self.history)
-        return self.history
+        with self._engine.alone():
+            before = self.history
+            self.history = history = History(validated=job.validation is not None)
+            try:
+                begin(self, self._engine, job, fresh, history)
+            except BaseException:
+                self.history = before
+                raise
+            run(self, self._engine, job, history)
+        return history
 
     def train_on_batch(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Make one update with all rows as the minibatch; return the loss before it.
@@ -315,16 +322,8 @@ class MLP(Parametrized, Predictor):
         """
         self._check_trainable()
         data = self._data(X, y, sample_weight)
-        before = self._engine.checkpoint()
-        losses, rates = np.zeros(1), self._engine.rates(1)
-        self._engine.run_steps(losses, data, Order("sequence"), len(data.X), 0, rates)
-        if not (np.isfinite(losses[0]) and self._engine.finite()):
-            self._engine.go_back(before)
-            raise DivergenceError(
-                f"this update diverged (loss {losses[0]:g}): lower the learning rate or scale X; "
-                "the network is as it was before"
-            )
-        return float(losses[0])
+        with self._engine.alone():
+            return one_update(self._engine, data)
 
     def _check_trainable(self) -> None:
         if not trainable(self._engine.network):

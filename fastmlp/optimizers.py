@@ -54,7 +54,7 @@ class SGD(Optimizer):
     learning_rate : float or schedule
         Above 0.
     momentum : float
-        From 0 to below 1.
+        From 0 to 1.
     nesterov : bool
         Needs a momentum.
     rate_in_velocity : bool
@@ -70,7 +70,7 @@ class SGD(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _set(self, "momentum", low=0, below=1)
+        _set(self, "momentum", low=0, high=1)
         object.__setattr__(self, "nesterov", checks.flag(self.nesterov, "nesterov"))
         form = checks.flag(self.rate_in_velocity, "rate_in_velocity")
         object.__setattr__(self, "rate_in_velocity", form)

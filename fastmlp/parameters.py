@@ -11,6 +11,12 @@ from .kernels.contract import Array
 from .kernels.layout import FLOORS, parameter_segments
 
 
+def _read_only(array: Array) -> Array:
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
 class Snapshot(NamedTuple):
     """Parameters and running statistics at one moment."""
 
@@ -44,8 +50,7 @@ class Parametrized:
     @property
     def parameters(self) -> dict[str, Array]:
         """Every learned array by name, read-only; assign a mapping with some or all of them."""
-        flat = self._engine.state().parameters.view()
-        flat.flags.writeable = False
+        flat = _read_only(self._engine.state().parameters)
         return {s.name: s.view(flat) for s in parameter_segments(self._engine.network)}
 
     @parameters.setter
@@ -81,13 +86,13 @@ class Parametrized:
     def snapshot(self) -> Snapshot:
         """Return the parameters and running statistics, for `restore`; nothing to write to."""
         state = self._engine.state()
-        return Snapshot(state.parameters, state.running)
+        return Snapshot(_read_only(state.parameters), _read_only(state.running))
 
     def restore(self, snapshot: Any) -> None:
         """Go back to a snapshot of this network; the optimizer's state stays."""
         state = self._engine.state()
         same = isinstance(snapshot, Snapshot) and all(
-            new.shape == old.shape
+            new.shape == old.shape and new.dtype == old.dtype
             for new, old in zip(snapshot, (state.parameters, state.running), strict=True)
         )
         if not same:

@@ -27,9 +27,11 @@ class Progress:
         self.shown = 0.0
         self.width = 0
 
-    def note(self, text: str) -> None:
-        """Say something once, on a line of its own."""
-        self._write(text, final=True)
+    def begin(self, history: History) -> None:
+        """Start the clock; say how long compiling took."""
+        if history.compile_seconds:
+            self._write(f"compiled in {history.compile_seconds:.1f}s", final=True)
+        self.started = time.perf_counter()
 
     def within_epoch(self, history: History, rows: int) -> None:
         """Show that `rows` rows of the running epoch are done."""

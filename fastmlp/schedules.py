@@ -1,7 +1,8 @@
 """Learning rates that change with the optimizer's updates or epochs.
 
 A schedule is a callable of the number of updates and of whole epochs made so far; both count from
-0 and go on from one fit to the next. The ones here are plain records, so files hold them.
+0 and go on from one fit to the next. The ones here are plain records, so files hold them. One with
+a true attribute ``by_epoch`` is asked once for many updates of an epoch, others for each.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 from . import checks
 
@@ -36,6 +37,7 @@ class ExponentialDecay:
 
     initial: float
     decay: float
+    by_epoch: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _positive(self, "initial")
@@ -63,6 +65,7 @@ class StepDecay:
     initial: float
     factor: float = 0.1
     every: int = 10
+    by_epoch: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _positive(self, "initial")
@@ -76,7 +79,10 @@ class StepDecay:
 
 @dataclasses.dataclass(frozen=True)
 class InverseScaling:
-    """initial / (step + 1)**power: scikit-learn's "invscaling", by updates.
+    """initial / (1 + scale n)**power, n counting updates or epochs.
+
+    ``InverseScaling(0.1, scale=rows, count="epoch")`` is scikit-learn's "invscaling", which goes by
+    the rows seen; ``power=1`` with ``count="epoch"`` is Robbins and Monro's (1951).
 
     Parameters
     ----------
@@ -84,18 +90,32 @@ class InverseScaling:
         Rate of the first update.
     power : float
         At least 0.
+    scale : float
+        At least 0.
+    count : str
+        "step" or "epoch".
     """
 
     initial: float
     power: float = 0.5
+    scale: float = 1.0
+    count: str = "step"
 
     def __post_init__(self) -> None:
         _positive(self, "initial")
         object.__setattr__(self, "power", checks.number(self.power, "power", low=0))
+        object.__setattr__(self, "scale", checks.number(self.scale, "scale", low=0))
+        checks.word(self.count, "count", ("step", "epoch"))
+
+    @property
+    def by_epoch(self) -> bool:
+        """Whether the rate stays the same within an epoch."""
+        return self.count == "epoch"
 
     def __call__(self, step: int, epoch: int) -> float:
         """Return the learning rate for the next update."""
-        return self.initial / float((step + 1) ** self.power)
+        made = epoch if self.by_epoch else step
+        return self.initial / float((1 + self.scale * made) ** self.power)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,7 +237,7 @@ def rate_at(rate: float | Schedule, step: int, epoch: int) -> float:
     TypeError, ValueError
         A schedule of the user's own returns something that is no rate.
     """
-    if not isinstance(rate, Schedule):
+    if not callable(rate):
         return rate
     return checks.number(rate(step, epoch), "learning_rate at this step", low=0)
 

@@ -28,15 +28,25 @@ def set_num_threads(count: int | None) -> None:
 def get_num_threads() -> int:
     """Return the number of threads that kernels may use.
 
-    What `set_num_threads` said; else the environment variable FASTMLP_NUM_THREADS; else 1 inside
-    a worker process of joblib or multiprocessing; else the cores that this process may run on,
-    a container's CPU quota respected.
+    What `set_num_threads` said; else 1 inside a worker process of joblib or multiprocessing; else
+    the cores that this process may run on, a container's CPU quota respected, and no more than the
+    environment variable FASTMLP_NUM_THREADS says.
+
+    Raises
+    ------
+    ValueError
+        FASTMLP_NUM_THREADS is no whole number above 0.
     """
     if _chosen is not None:
         return _chosen
-    asked = os.environ.get("FASTMLP_NUM_THREADS", "")
-    if asked.isdecimal() and 1 <= int(asked) <= MOST:
-        return int(asked)
+    asked = os.environ.get("FASTMLP_NUM_THREADS", "").strip()
+    if asked:
+        if not asked.isdecimal() or int(asked) < 1:
+            raise ValueError(
+                "the environment variable FASTMLP_NUM_THREADS must be an integer >= 1; "
+                f"got {asked!r}"
+            )
+        return min(int(asked), _cores())
     if multiprocessing.parent_process() is not None or "LOKY_WORKER" in os.environ:
         return 1
     return _cores()

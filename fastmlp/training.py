@@ -17,6 +17,7 @@ from .history import History
 from .kernels.contract import Array, Data, Order
 from .kernels.interrupts import deferred
 from .metrics import Metric
+from .optimizers import Optimizer
 from .progress import Progress
 
 SLICE_SECONDS = 0.2
@@ -51,6 +52,20 @@ class Job:
         return rows - rows % self.batch if self.drop_last else rows
 
 
+def begin(net: Any, engine: Engine, job: Job, fresh: Optimizer | None, history: History) -> None:
+    """Change to a fresh optimizer and tell the callbacks; undone where one of them objects."""
+    prefixes = ("", "validation_") if history.validated else ("",)
+    history.metrics.update({f"{prefix}{name}": [] for prefix in prefixes for name in job.metrics})
+    before = None if fresh is None else engine.restart(fresh)
+    try:
+        for callback in job.callbacks:
+            callback.on_fit_start(history, net)
+    except BaseException:
+        if before is not None:
+            engine.resume(before)
+        raise
+
+
 def run(net: Any, engine: Engine, job: Job, history: History) -> None:
     """Train; `history` grows by an entry an epoch. `net` is what callbacks are shown.
 
@@ -61,21 +76,61 @@ def run(net: Any, engine: Engine, job: Job, history: History) -> None:
     KeyboardInterrupt
         Ctrl-C; what was trained so far stays, the callbacks have ended.
     """
-    for callback in job.callbacks:
-        callback.on_fit_start(history, net)
     orders = _orders(engine, job)
     try:
+        history.compile_seconds = engine.warm_up() if job.epochs else 0.0
+        if job.progress is not None:
+            job.progress.begin(history)
         for epoch in range(1, job.epochs + 1):
             if not _epoch(net, engine, job, orders(), history):
                 break
-            stops = [c.on_epoch_end(epoch, history, net) is True for c in job.callbacks]
-            if any(stops):
+            answers = [_yes(c.on_epoch_end(epoch, history, net)) for c in job.callbacks]
+            if any(answers):
                 break
     finally:
         if job.progress is not None:
             job.progress.end(history)
-        for callback in job.callbacks:
+        _end(net, job.callbacks, history)
+
+
+def _end(net: Any, callbacks: list[Callback], history: History) -> None:
+    """Let every callback come to its end, also where the one before it fails."""
+    for place, callback in enumerate(callbacks):
+        try:
             callback.on_fit_end(history, net)
+        except BaseException:
+            _end(net, callbacks[place + 1 :], history)
+            raise
+
+
+def _yes(answer: object) -> bool:
+    """True only for True: a number or a list that a lambda returns by the way stops nothing."""
+    return isinstance(answer, bool | np.bool_) and bool(answer)
+
+
+def one_update(engine: Engine, data: Data) -> float:
+    """Make one update with all rows; return the loss before it.
+
+    Raises
+    ------
+    DivergenceError
+        The loss or a parameter is no finite number; the network is as it was.
+    """
+    losses, rates = np.zeros(1), engine.rates(1)
+    before = engine.checkpoint()
+    try:
+        with deferred():
+            engine.run_steps(losses, data, Order("sequence"), len(data.X), 0, rates)
+    except Exception:
+        engine.go_back(before)
+        raise
+    if not (math.isfinite(losses[0]) and engine.finite()):
+        engine.go_back(before)
+        raise DivergenceError(
+            f"this update diverged (loss {losses[0]:g}): lower the learning rate or scale X; "
+            "the network is as it was before"
+        )
+    return float(losses[0])
 
 
 def _epoch(net: Any, engine: Engine, job: Job, order: Order, history: History) -> bool:
@@ -87,6 +142,9 @@ def _epoch(net: Any, engine: Engine, job: Job, order: Order, history: History) -
         rate = _slices(net, engine, job, order, losses, history)
     except KeyboardInterrupt:
         _keep_finite(engine, before)
+        raise
+    except BaseException:
+        engine.go_back(before)
         raise
     if rate is None:
         _keep_finite(engine, before)
@@ -109,7 +167,10 @@ def _keep_finite(engine: Engine, before: Any) -> None:
 def _slices(
     net: Any, engine: Engine, job: Job, order: Order, losses: Array, history: History
 ) -> float | None:
-    """Run the epoch's batches; return the last rate, or None if a callback stopped half-way."""
+    """Run the epoch's batches; return the last rate, or None if a callback stopped half-way.
+
+    Losses that are no finite numbers end the epoch at once: there is nothing to hope for.
+    """
     first, rate = 0, math.nan
     while first < len(losses):
         known = engine.seconds_per_row * job.batch
@@ -121,6 +182,8 @@ def _slices(
             engine.run_steps(part, job.data, order, job.batch, first, rates)
         engine.seconds_per_row = (time.perf_counter() - started) / (count * job.batch)
         first, rate = first + count, float(rates[-1])
+        if not np.isfinite(part).all():
+            return rate
         if job.progress is not None:
             job.progress.within_epoch(history, min(first * job.batch, job.rows))
         if first < len(losses) and _wants_to_stop(job, history, net):
@@ -129,14 +192,14 @@ def _slices(
 
 
 def _wants_to_stop(job: Job, history: History, net: Any) -> bool:
-    answers = [callback.on_slice_end(history, net) is True for callback in job.callbacks]
+    answers = [_yes(callback.on_slice_end(history, net)) for callback in job.callbacks]
     return any(answers)  # a list: every callback is asked, also after one has said yes
 
 
 def _epoch_loss(losses: Array, job: Job) -> float:
     """Average of the batch losses by rows, or their sum."""
     with np.errstate(over="ignore", invalid="ignore"):
-        if job.summed:
+        if job.summed or len(losses) == 1:
             return float(losses.sum())
         rows = np.full(len(losses), job.batch)
         rows[-1] = job.rows - (len(losses) - 1) * job.batch
@@ -156,14 +219,19 @@ def _divergence(engine: Engine, epoch: int, loss: float) -> str:
 def _record(
     engine: Engine, job: Job, history: History, loss: float, rate: float, started: float
 ) -> None:
+    # All is measured before anything is written: Ctrl-C must not leave half an entry.
+    measured = engine.measured(job.data, job.metrics)
+    held_out = math.nan
+    if job.validation is not None:
+        held_out = engine.data_loss(job.validation)
+        for name, value in engine.measured(job.validation, job.metrics).items():
+            measured[f"validation_{name}"] = value
     history.loss.append(loss)
     history.learning_rate.append(rate)
     if job.validation is not None:
-        history.validation_loss.append(engine.data_loss(job.validation))
-    for prefix, data in (("", job.data), ("validation_", job.validation)):
-        if data is not None and job.metrics:
-            for name, value in engine.measured(data, job.metrics).items():
-                history.metrics.setdefault(prefix + name, []).append(value)
+        history.validation_loss.append(held_out)
+    for name, value in measured.items():
+        history.metrics[name].append(value)
     history.seconds.append(time.perf_counter() - started)
     if job.progress is not None:
         job.progress.end_of_epoch(history)
@@ -177,9 +245,8 @@ def _orders(engine: Engine, job: Job) -> Callable[[], Order]:
     if job.shuffle is True:
         return lambda: Order("keyed", generators.key64(engine.rng))
     if isinstance(job.shuffle, str):
-        return lambda: Order(
-            "array", listed=engine.rng.permutation(rows).astype(np.int64, copy=False)
-        )
+        # Checked too: the generator may be a subclass of the user's.
+        return lambda: Order("array", listed=checked_order(engine.rng.permutation(rows), rows))
     return _own_orders(engine, job.shuffle, rows)
 
 

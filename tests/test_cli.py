@@ -140,7 +140,6 @@ def test_bench(capsys: pytest.CaptureFixture[str]) -> None:
     assert "5-4-3" in out
     assert "50 random rows, float64" in out
     assert "ratio" in out
-    assert "--seconds must be above 0" in fails(capsys, "bench", "--seconds", "0")
 
 
 # Tables, there and back
@@ -363,6 +362,8 @@ def test_info_on_a_network(capsys: pytest.CaptureFixture[str]) -> None:
         ("predict net nothing.csv", r"nothing\.csv: No such file"),
         ("predict net table.csv --target zz", "wants one column named 'zz'"),
         ("info junk", "junk: not a saved network"),
+        ("bench --seconds 0", "--seconds: wants a number above 0"),
+        ("predict net digits --target 1", "--target doesn't go with data of kind digits"),
         ("bench --layers 5", "layer_sizes must have at least"),
     ],
 )
@@ -464,9 +465,9 @@ def test_ctrl_c_keeps_the_network(backend: str) -> None:
         child.send_signal(signal.SIGINT)
         out, err = child.communicate(timeout=60)
     assert child.returncode == 130
-    assert "keeping the network" in err
+    assert "interrupted in epoch" in err
     assert "Traceback" not in err
-    assert "saved to net" in out
+    assert "saved to net, as far as it is trained" in out
     assert MLP.load("net", backend="numpy").steps > 0
 
 

@@ -44,6 +44,7 @@ ORDER = (
     "training",
     "jobs",
     "saving",
+    "inference",
     "network",
     "",  # fastmlp/__init__.py
     "cli",

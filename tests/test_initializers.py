@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastmlp import MLP, PReLU, Normal, TruncatedNormal, Uniform
+from fastmlp import MLP, Normal, PReLU, TruncatedNormal, Uniform
 from fastmlp.initializers import AUTO, WORDS
 from fastmlp.kernels.reference import ACTIVATIONS, PROPERTIES
 
@@ -47,9 +47,7 @@ def test_normal_deviations(word: str) -> None:
     weights = _net(init=word).weights[0]
     assert weights.std() == pytest.approx(NORMAL[word], rel=0.02)
     assert abs(weights.mean()) < 4 * NORMAL[word] / np.sqrt(I * O)
-    np.testing.assert_array_equal(
-        weights, np.random.default_rng(3).normal(0, NORMAL[word], (I, O))
-    )
+    np.testing.assert_array_equal(weights, np.random.default_rng(3).normal(0, NORMAL[word], (I, O)))
 
 
 @pytest.mark.parametrize("word", WORDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -145,7 +146,7 @@ def _bench(command: argparse.ArgumentParser) -> None:
         ("--rows", 4096, "random rows"),
     ):
         command.add_argument(name, type=_count, default=default, metavar="N", help=text)
-    command.add_argument("--seconds", type=float, default=1.0, metavar="S", help="for each backend")
+    command.add_argument("--seconds", type=_seconds, default=1.0, metavar="S", help="each backend")
     _add_dtype(command)
     _add_threads(command)
 
@@ -153,7 +154,7 @@ def _bench(command: argparse.ArgumentParser) -> None:
 def _add_file_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--target", type=_column, metavar="COLUMN", help="name or place (CSV)")
     command.add_argument("--delimiter", type=_delimiter, metavar="C", help="between cells (CSV)")
-    command.add_argument("--data-folder", metavar="DIR", help="where the files of mnist lie")
+    command.add_argument("--data-folder", metavar="DIR", help="of mnist; else FASTMLP_MNIST")
 
 
 def _add_machine_options(group: Any) -> None:
@@ -199,13 +200,22 @@ def _count(text: str) -> int:
 
 
 def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share < 1:
+    if not 0 <= (share := _number(text)) < 1:
         raise argparse.ArgumentTypeError(f"wants a number from 0 to below 1; got {text!r}")
     return share
+
+
+def _seconds(text: str) -> float:
+    if not 0 < (seconds := _number(text)) <= 3600:
+        raise argparse.ArgumentTypeError(f"wants a number above 0, up to 3600; got {text!r}")
+    return seconds
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def _column(text: str) -> int | str:

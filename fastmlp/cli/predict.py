@@ -57,11 +57,11 @@ def _known(net: MLP, model: str) -> Mapping[str, Any]:
 
 
 def _rows(chosen: argparse.Namespace, inputs: int, known: Mapping[str, Any]) -> Array:
-    if chosen.data in ("digits", "mnist", "fashion-mnist"):
+    kind = source.kind_of(chosen, chosen.data)
+    if kind in source.WORDS:
         data = source.read(chosen, chosen.data)
         return (data.test or data.table).X
     path = Path(chosen.data)
-    kind = source.kind_of(path)
     if kind == "idx":
         return source.flat(read_idx(path), path)
     if kind == "npz":
@@ -108,7 +108,7 @@ def _answers(
         predicted = scale.undo(predicted.reshape(len(predicted), -1)).astype(net.dtype)
         predicted = predicted[:, 0] if predicted.shape[1] == 1 else predicted
     if classes:
-        names = source.names_of(predicted, tuple(classes), known["loss"])
+        names = source.names_of(predicted, tuple(classes), net.layer_sizes[-1])
         return ["prediction"], ([name] for name in names)
     if predicted.ndim == 1:
         return ["prediction"], ([value] for value in predicted)

@@ -67,8 +67,7 @@ def read(chosen: argparse.Namespace, word: str) -> Source:
     ValueError, OSError
         It can't be read; the message says why.
     """
-    kind = word if word in ("digits", "mnist", "fashion-mnist") else kind_of(Path(word))
-    _check_options(chosen, kind)
+    kind = kind_of(chosen, word)
     if kind == "digits":
         X, y = load_digits()
         return Source(word, Table(X, y, _names(10)), None, digits.TOP)
@@ -79,6 +78,8 @@ def read(chosen: argparse.Namespace, word: str) -> Source:
     return _from_file(chosen, Path(word), kind)
 
 
+WORDS = ("digits", "mnist", "fashion-mnist")
+
 OPTIONS: Mapping[str, tuple[str, ...]] = {
     "csv": ("target", "delimiter"),
     "idx": ("labels",),
@@ -88,10 +89,27 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
 """Options that go with one kind of data only."""
 
 
-def _check_options(chosen: argparse.Namespace, kind: str) -> None:
+def kind_of(chosen: argparse.Namespace, word: str) -> str:
+    """Tell the words apart, and npz, idx and csv files by their first bytes.
+
+    Raises
+    ------
+    ValueError
+        An option goes with another kind of data.
+    """
+    kind = word if word in WORDS else _kind_of_file(Path(word))
     for option in ("target", "delimiter", "labels", "data_folder"):
         if getattr(chosen, option, None) is not None and option not in OPTIONS.get(kind, ()):
             raise ValueError(f"--{option.replace('_', '-')} doesn't go with data of kind {kind}")
+    return kind
+
+
+def _kind_of_file(path: Path) -> str:
+    with path.open("rb") as file:
+        start = file.read(2)
+    if start == b"PK":
+        return "npz"
+    return "idx" if start in (b"\0\0", b"\x1f\x8b") else "csv"
 
 
 def _from_file(chosen: argparse.Namespace, path: Path, kind: str) -> Source:
@@ -102,15 +120,6 @@ def _from_file(chosen: argparse.Namespace, path: Path, kind: str) -> Source:
         return Source(_stem(path), load_npz(path), None, None)
     target = -1 if chosen.target is None else chosen.target
     return Source(_stem(path), load_csv(path, target, delimiter=chosen.delimiter), None, None)
-
-
-def kind_of(path: Path) -> str:
-    """Tell npz, idx and csv files by their first bytes."""
-    with path.open("rb") as file:
-        start = file.read(2)
-    if start == b"PK":
-        return "npz"
-    return "idx" if start in (b"\0\0", b"\x1f\x8b") else "csv"
 
 
 def _stem(path: Path) -> str:
@@ -185,10 +194,10 @@ def _check_classes(classes: tuple[str, ...], rows: int, loss: str) -> None:
         raise ValueError(f"loss {loss} wants 2 classes, there are {len(classes)}")
 
 
-def names_of(predicted: Array, classes: tuple[str, ...], loss: str) -> list[str]:
-    """Names of predicted classes: indices, 0 and 1, or -1 and 1."""
-    places = (predicted + 1) // 2 if TARGETS[loss] == "margin" else predicted
-    return [classes[place] for place in places.astype(np.int64).tolist()]
+def names_of(predicted: Array, classes: tuple[str, ...], outputs: int) -> list[str]:
+    """Names of predicted classes; one output says 0 or 1, or -1 or 1."""
+    places = predicted > 0 if outputs == 1 else predicted
+    return [classes[place] for place in places.tolist()]
 
 
 # Parts

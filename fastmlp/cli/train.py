@@ -15,10 +15,8 @@ from ..datasets import Standardize
 from ..kernels.reference.losses import TARGETS
 from ..network import MLP, warmup
 from ..threads import get_num_threads
-from . import compare, source
+from . import INTERRUPTED, compare, source
 from .source import Part, Source, Task
-
-INTERRUPTED = 130
 
 Say = Callable[[str], None]
 
@@ -46,14 +44,14 @@ def run(chosen: argparse.Namespace) -> int:
     if output is not None:
         # Before anything else: Ctrl-C from here on loses nothing.
         net.save(output)
-    if finished:
-        _show(net, parts, say)
-    if output is not None:
-        say(f"saved to {output}")
-    if finished and chosen.data is None and not chosen.quiet and not chosen.no_compare:
+        say(f"saved to {output}{'' if finished else ', as far as it is trained'}")
+    if not finished:
+        return INTERRUPTED
+    _show(net, parts, say)
+    if chosen.data is None and not chosen.quiet and not chosen.no_compare:
         say("")
         compare.short(net.dtype.name, say)
-    return 0 if finished else INTERRUPTED
+    return 0
 
 
 def _say(text: str) -> None:
@@ -147,7 +145,7 @@ def _fit(net: MLP, parts: Mapping[str, Part], chosen: argparse.Namespace, say: S
             progress=not chosen.quiet,
         )
     except KeyboardInterrupt:
-        sys.stderr.write(f"fastmlp: interrupted after {net.epochs} epochs; keeping the network\n")
+        sys.stderr.write(f"fastmlp: interrupted in epoch {net.epochs + 1}\n")
         return False
     seconds = time.perf_counter() - started
     rate = chosen.epochs * len(parts["train"].y) / seconds
