@@ -61,7 +61,7 @@ class Learned(NamedTuple):
         return f"{first:+.2f} a1 {second:+.2f} a2 {self.bias:+.2f} = 0"
 
 
-def learn(rule: str, gate: str, epochs: int = 100, backend: str = "auto", seed: int = 0) -> Learned:
+def learn(rule: str, gate: str, epochs: int = 100, backend: str = "auto", seed: int = 7) -> Learned:
     """Train a perceptron on a gate."""
     loss, low, rate, rows = RULES[rule]
     truth = np.array(GATES[gate])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -80,7 +80,7 @@ def build(
 
 
 def _sizes(layer_sizes: Any) -> list[int]:
-    if not isinstance(layer_sizes, Sequence | np.ndarray) or isinstance(layer_sizes, str):
+    if not checks.several(layer_sizes):
         raise TypeError(
             "layer_sizes must be a sequence of integers (inputs, hidden..., outputs); "
             f"got {checks.shown(layer_sizes)}"
@@ -95,7 +95,7 @@ def _sizes(layer_sizes: Any) -> list[int]:
 
 def _each(value: Any, hidden: int, name: str) -> list[Any]:
     """One value for each hidden layer."""
-    if isinstance(value, str) or not isinstance(value, Sequence | np.ndarray):
+    if not checks.several(value):
         return [value] * hidden
     if len(value) != hidden:
         raise ValueError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from numbers import Real
 from typing import Any
 
@@ -97,9 +97,18 @@ def shown(value: object) -> str:
         return f"an array of shape {value.shape} and dtype {value.dtype}"
     try:
         text = repr(value)
-    except (ValueError, RecursionError):  # an int of thousands of digits has no repr
+    except Exception:  # noqa: BLE001 - an int of thousands of digits has no repr; others are wrong
         return f"a {type(value).__name__}"
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def several(value: object) -> bool:
+    """Whether it is a sequence of values: a list, a tuple or an array, but no word."""
+    return (
+        isinstance(value, Sequence | np.ndarray)
+        and not isinstance(value, str | bytes)
+        and getattr(value, "ndim", 1) > 0
+    )
 
 
 def matrix(X: Any, name: str, columns: int, dtype: np.dtype[Any]) -> Array:

@@ -248,7 +248,7 @@ class Engine:
             self.steps, self.epochs = checkpoint.steps, checkpoint.epochs
 
     def finite(self) -> bool:
-        """Whether every parameter is a finite number."""
+        """Whether parameters, slots and running statistics are all finite numbers."""
         with self._lock:
             return self._built().finite()
 

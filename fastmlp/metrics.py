@@ -12,6 +12,9 @@ from .kernels.contract import Array
 
 Metric = Callable[[Array, Array], float]
 
+# Predictions of a network that was about to diverge have squares beyond the range of numbers.
+_quiet = np.errstate(over="ignore", invalid="ignore")
+
 
 def accuracy(y: Array, predicted: Array) -> float:
     """Share of rows of which every output is predicted right."""
@@ -24,16 +27,19 @@ def zero_one(y: Array, predicted: Array) -> float:
     return 1.0 - accuracy(y, predicted)
 
 
+@_quiet
 def mse(y: Array, predicted: Array) -> float:
     """Mean squared error, over rows and outputs."""
     return float(np.square(_wide(y) - predicted).mean())
 
 
+@_quiet
 def mae(y: Array, predicted: Array) -> float:
     """Mean absolute error, over rows and outputs."""
     return float(np.abs(_wide(y) - predicted).mean())
 
 
+@_quiet
 def r2(y: Array, predicted: Array) -> float:
     """Coefficient of determination, the mean of the outputs' (Draper & Smith 1998, chapter 1).
 
@@ -116,7 +122,7 @@ def compute(metrics: Mapping[str, Metric], y: Array, predicted: Array) -> dict[s
         value = metric(y, predicted)
         try:
             values[name] = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise TypeError(
                 f"metric {name} must return a number; got {checks.shown(value)}"
             ) from None

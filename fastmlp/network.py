@@ -112,7 +112,7 @@ class MLP(Parametrized, Predictor):
         seed: Any = None,
     ) -> None:
         chosen = {
-            name: tuple(value) if isinstance(value, list | np.ndarray) else value
+            name: tuple(value) if checks.several(value) else value
             for name, value in (
                 ("activation", activation),
                 ("output_activation", output_activation),

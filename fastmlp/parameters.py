@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from . import checks
 from .engine import Engine
 from .kernels.contract import Array
@@ -91,10 +93,13 @@ class Parametrized:
     def restore(self, snapshot: Any) -> None:
         """Go back to a snapshot of this network; the optimizer's state stays."""
         state = self._engine.state()
-        same = isinstance(snapshot, Snapshot) and all(
-            new.shape == old.shape and new.dtype == old.dtype
-            for new, old in zip(snapshot, (state.parameters, state.running), strict=True)
+        given: tuple[Any, ...] = snapshot if isinstance(snapshot, Snapshot) else (None, None)
+        same = all(
+            isinstance(new, np.ndarray) and new.shape == old.shape and new.dtype == old.dtype
+            for new, old in zip(given, (state.parameters, state.running), strict=True)
         )
         if not same:
             raise ValueError("snapshot must come from the snapshot() of a network like this one")
-        self._engine.set_parameters(*snapshot)
+        if not all(checks.all_finite(numbers) for numbers in snapshot):
+            raise ValueError("snapshot must hold finite numbers")
+        self._engine.set_parameters(*(numbers.copy() for numbers in snapshot))

@@ -115,7 +115,10 @@ class InverseScaling:
     def __call__(self, step: int, epoch: int) -> float:
         """Return the learning rate for the next update."""
         made = epoch if self.by_epoch else step
-        return self.initial / float((1 + self.scale * made) ** self.power)
+        try:
+            return self.initial / float((1 + self.scale * made) ** self.power)
+        except OverflowError:
+            return 0.0
 
 
 @dataclasses.dataclass(frozen=True)

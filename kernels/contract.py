@@ -160,7 +160,7 @@ class Plan(Protocol):
         """Go back to a snapshot."""
 
     def finite(self) -> bool:
-        """Whether every parameter is a finite number."""
+        """Whether parameters, slots and running statistics are all finite numbers."""
 
 
 class Backend(Protocol):

@@ -26,6 +26,7 @@ import tempfile
 import traceback
 import types
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ FENCE = b"\xff" * GUARD
 FOLDER = tempfile.mkdtemp()
 
 Thunk = Callable[[], Any]
+OUTCOMES: Counter[tuple[str, str]] = Counter()
 
 
 class Broken(AssertionError):
@@ -119,6 +121,7 @@ class _FencedNumpy(types.ModuleType):
 def fence() -> None:
     """Put guard zones around what the library asks for."""
     fenced = _FencedNumpy("numpy")
+    os.fsync = lambda descriptor: None  # the disk is not what is tested
     for module in (engine, training, checks, targets, plans):
         vars(module)["np"] = fenced
     plans._aligned = lambda size, dtype: FENCED.take(size, dtype, 0)
@@ -135,7 +138,8 @@ class Draw:
         self.begin()
 
     def begin(self) -> None:
-        """Forget the last call."""
+        """Forget the last call; half of the calls have nothing wrong in them."""
+        self.careful = self.source.random() < 0.5
         self.own_code = False
         self.modest = True
         self.watched: list[tuple[Any, bytes]] = []
@@ -146,8 +150,11 @@ class Draw:
     def one(self, *options: Any) -> Any:
         return self.source.choice(options)
 
+    def wrong(self, share: float) -> bool:
+        return not self.careful and self.chance(share)
+
     def mostly(self, good: Any, *wrong: Any, share: float = 0.93) -> Any:
-        return good if self.chance(share) else self.one(*wrong)
+        return self.one(*wrong) if self.wrong(1 - share) else good
 
     def watch(self, block: Any) -> None:
         self.watched.append((block, block.tobytes()))
@@ -174,7 +181,7 @@ ROWS = (1, 2, 3, 7, 8, 9, 16, 31, 33, 63, 64, 65, 129)
 
 
 def _number(d: Draw, good: Any, wild: float = 0.05) -> Any:
-    return d.one(*NUMBERS) if d.chance(wild) else good
+    return d.one(*NUMBERS) if d.wrong(wild) else good
 
 
 # Arrays
@@ -259,10 +266,13 @@ WRAPPINGS: tuple[Callable[[Draw, Any], Any], ...] = (
     lambda d, a: list(a),
     lambda d, a: _Array(a),
     lambda d, a: np.ma.masked_array(a),
-    lambda d, a: np.ma.masked_array(a, d.numbers.random(a.shape) < 0.2),
     lambda d, a: memoryview(np.ascontiguousarray(a)),
     lambda d, a: a.view(_Subclass),
     lambda d, a: _Rows(a.tolist(), len(a)),
+    lambda d, a: types.SimpleNamespace(__array_interface__=a.__array_interface__, kept=a),
+)
+ODD_WRAPPINGS: tuple[Callable[[Draw, Any], Any], ...] = (
+    lambda d, a: np.ma.masked_array(a, d.numbers.random(a.shape) < 0.2),
     lambda d, a: _Rows(a.tolist(), len(a) + 3),
     lambda d, a: array.array("d", np.ravel(a).astype(float)),
     lambda d, a: iter(a.tolist()),
@@ -291,11 +301,12 @@ ODD_KINDS = ("O", "U8", "S8", "c8", "c16", "M8[s]", "m8[s]")
 
 def _values(d: Draw, shape: tuple[int, ...]) -> Any:
     made = d.numbers.normal(size=shape)
-    scale = d.one(*(1,) * 12, 0, 1e-310, 1e-40, 100, 1e10, 1e30, 1e200, 1e308)
+    scale = d.one(*(1,) * 12, 0, 1e-310, 1e-40, 100)
+    scale = d.mostly(scale, 1e10, 1e30, 1e200, 1e308, share=0.6)
     d.modest = d.modest and scale <= 1
     with np.errstate(all="ignore"):
         made = made * scale
-    if made.size and d.chance(0.05):
+    if made.size and d.wrong(0.05):
         made.flat[d.source.randrange(made.size)] = d.one(np.nan, np.inf, -np.inf)
     return made
 
@@ -304,24 +315,24 @@ def _presented(d: Draw, made: Any) -> Any:
     """The numbers as some dtype, in some order, in some object."""
     if d.chance(0.5):
         return _fenced_copy(d, made.astype(d.one("f4", "f8")) if made.dtype.kind == "f" else made)
-    kind = d.one(*KINDS, *KINDS, *ODD_KINDS)
-    with np.errstate(all="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    kind = d.mostly(d.one(*KINDS), *ODD_KINDS, share=0.7)
+    with np.errstate(all="ignore"), contextlib.suppress(OverflowError, ValueError):
         made = made.astype("i8").astype(kind) if kind[0] in "Mm" else made.astype(kind)
-    if kind == "O":
+    d.modest = d.modest and made.dtype.kind != "u"  # -1 has become a large number
+    if made.dtype == object:
         return made
     if not d.chance(0.3):
         return d.one(*LAYOUTS)(d, made)
-    return d.one(*WRAPPINGS)(d, made)
+    return d.mostly(d.one(*WRAPPINGS), *ODD_WRAPPINGS, share=0.5)(d, made)
 
 
 def _table(d: Draw, rows: int, columns: int, wrong: float = 0.06) -> Any:
     """X, or what stands in its place."""
-    if d.chance(wrong / 2):
+    if d.wrong(wrong / 2):
         return d.one(*NO_ARRAYS)
-    if d.chance(wrong / 2):
+    if d.wrong(wrong / 2):
         columns = d.one(0, columns + 1, columns - 1, 2 * columns)
-    if d.chance(wrong / 4):
+    if d.wrong(wrong / 4):
         rows = d.one(0, rows + 1)
     with np.errstate(all="ignore"):
         made = _values(d, (rows, columns)).astype(d.one("f4", "f8"))
@@ -330,17 +341,17 @@ def _table(d: Draw, rows: int, columns: int, wrong: float = 0.06) -> Any:
 
 def _targets(d: Draw, net: MLP, rows: int) -> Any:
     """Targets for a network's loss, or what stands in their place."""
-    if d.chance(0.05):
+    if d.wrong(0.05):
         return d.one(*NO_ARRAYS)
-    if d.chance(0.05):
+    if d.wrong(0.05):
         rows = d.one(0, 1, rows + 1, 2 * rows)
     outputs, rng = net.layer_sizes[-1], d.numbers
     kind = net._engine.targets.kind
     shape: tuple[int, ...] = (rows, outputs)
     if (outputs == 1 or kind == "classes") and d.chance(0.7):
         shape = (rows,)
-    if d.chance(0.03):
-        shape = d.one((rows, 1), (rows, outputs + 1), (rows, outputs, 1), (outputs, rows), ())
+    if d.wrong(0.03):
+        shape = d.one((rows, 1), (rows, outputs + 1), (rows, outputs, 1), (outputs, rows))
     if kind == "classes" and len(shape) == 2:
         made = np.eye(max(shape[1], 1))[rng.integers(0, max(shape[1], 1), shape[0])]
     elif kind == "classes":
@@ -354,7 +365,7 @@ def _targets(d: Draw, net: MLP, rows: int) -> Any:
     else:
         made = _values(d, shape)
     made = np.asarray(made)
-    if made.size and d.chance(0.06):
+    if made.size and d.wrong(0.06):
         made = made.astype(d.one("f8", "i8", "O"))
         at = d.source.randrange(made.size)
         wild = (-1, outputs, 2**31, 2**40, -(2**62), 2**62) + (
@@ -367,10 +378,10 @@ def _targets(d: Draw, net: MLP, rows: int) -> Any:
 def _weights(d: Draw, rows: int) -> Any:
     if d.chance(0.7):
         return None
-    if d.chance(0.1):
+    if d.wrong(0.1):
         return d.one(*NO_ARRAYS)
-    made = d.numbers.random(rows + (d.chance(0.05) and 1)) * d.one(1, 1, 1, 1, 1e-42, 1e30, -1, 0)
-    made[d.numbers.random(len(made)) < d.one(0, 0, 0.5, 1)] = 0
+    made = (0.1 + d.numbers.random(rows + d.wrong(0.05))) * d.mostly(d.one(9, 90), 1e-42, 1e30, -1, share=0.7)
+    made[d.numbers.random(len(made)) < d.mostly(d.one(0, 0, 0.2), 1)] = 0
     d.modest = False
     return _presented(d, made)
 
@@ -379,7 +390,7 @@ def _weights(d: Draw, rows: int) -> Any:
 
 
 def _rate(d: Draw) -> Any:
-    plain = d.one(1e-3, 1e-2, 0.1, 1.0, 1e-30, 1e10, 1e300)
+    plain = d.mostly(d.one(1e-3, 1e-2, 0.1, 1.0, 1e-30), 1e10, 1e300)
     if d.chance(0.7):
         return _number(d, plain)
     made = d.one(
@@ -429,7 +440,7 @@ class _Init:
         d = self.d
         good = (rng.normal(size=(inputs, outputs)), np.ones(outputs))
         swapped = (np.ones(outputs), good[0])
-        return d.mostly(good, None, swapped, good[0], (good[0] * np.inf, good[1]), share=0.7)
+        return d.mostly(good, None, swapped, good[0], (good[0] * np.inf, good[1]), share=0.5)
 
 
 def _init(d: Draw) -> Any:
@@ -466,7 +477,7 @@ def _loss(d: Draw) -> Any:
 def _each(d: Draw, hidden: int, draw: Callable[[], Any]) -> Any:
     if d.chance(0.6):
         return draw()
-    values = [draw() for _ in range(hidden + (d.chance(0.03) and 1))]
+    values = [draw() for _ in range(hidden + d.wrong(0.03))]
     return d.one(list, tuple)(values)
 
 
@@ -480,7 +491,7 @@ def _seed(d: Draw) -> Any:
 def _arguments(d: Draw) -> dict[str, Any]:
     hidden = d.one(0, 1, 1, 2, 2, 3)
     sizes: Any = [d.one(*SIZES) for _ in range(hidden + 2)]
-    if d.chance(0.05):
+    if d.wrong(0.05):
         place = d.source.randrange(len(sizes))
         sizes[place] = d.one(0, -1, 2.0, True, None, 1 << 31, 1 << 40, 10**30, np.int8(3), "3")
     sizes = d.mostly(d.one(tuple, list)(sizes), *NUMBERS, (), (3,), np.array([3, 2]), "345", share=0.97)
@@ -523,46 +534,52 @@ def _data(d: Draw, net: MLP) -> dict[str, Any]:
 def _orders(d: Draw) -> Any:
     if d.chance(0.7):
         return d.one(True, True, False, "permutation")
-    if d.chance(0.2):
+    if d.wrong(0.2):
         return d.one(*NUMBERS, np.arange(3), "no")
-    return d.code(
-        d.one(
-            lambda rng, previous: previous[rng.permutation(len(previous))],
-            lambda rng, previous: previous[::-1],
-            lambda rng, previous: np.repeat(previous, 2)[::2],
-            lambda rng, previous: previous.tolist(),
-            lambda rng, previous: np.zeros_like(previous),
-            lambda rng, previous: previous.astype(d.one("u8", ">i8", "i2", "f8", "?", "O", "U3")),
-            lambda rng, previous: previous + d.one(1, -1, 2**62, -(2**63) + 5),
-            lambda rng, previous: previous[1:],
-            lambda rng, previous: np.append(previous, 0),
-            lambda rng, previous: previous.reshape(-1, 1),
-            lambda rng, previous: d.one(*NO_ARRAYS, *NUMBERS),
-            lambda rng: [0],
-            _raising,
-        )
+    good = d.one(
+        lambda rng, previous: previous[rng.permutation(len(previous))],
+        lambda rng, previous: previous[::-1],
+        lambda rng, previous: np.repeat(previous, 2)[::2],
+        lambda rng, previous: previous.tolist(),
+        lambda rng, previous: np.zeros_like(previous),
+        lambda rng, previous: previous.astype(d.one("u8", ">i8", "i2")),
     )
+    wrong = (
+        lambda rng, previous: previous.astype(d.one("f8", "?", "O", "U3")),
+        lambda rng, previous: previous + d.one(1, -1, 2**62, -(2**63) + 5),
+        lambda rng, previous: previous[1:],
+        lambda rng, previous: np.append(previous, 0),
+        lambda rng, previous: previous.reshape(-1, 1),
+        lambda rng, previous: d.one(*NO_ARRAYS, *NUMBERS),
+        lambda rng: [0],
+        _raising,
+    )
+    return d.code(d.mostly(good, *wrong, share=0.4))
 
 
 def _metrics(d: Draw) -> Any:
     if d.chance(0.6):
         return ()
-    if d.chance(0.1):
+    if d.wrong(0.1):
         return d.one(*NUMBERS, "accuracy", len, (1,), ("f1",), ("mse", "mse"))
-    chosen = [d.one("mse", "mae", "r2", "accuracy", "zero_one")]
+    chosen = [d.mostly(d.one("mse", "mae", "r2"), "accuracy", "zero_one", share=0.6)]
     if d.chance(0.4):
-        chosen.append(
-            d.code(
-                d.one(
-                    lambda y, predicted: 1.0,
-                    lambda y, predicted: d.one(*NUMBERS),
-                    lambda y, predicted: y.fill(2**40),
-                    lambda y, predicted: setattr(y, "shape", (1, y.size)),
-                    _raising,
-                )
-            )
+        wrong = (
+            lambda y, predicted: d.one(*NUMBERS),
+            lambda y, predicted: y.fill(2**40),
+            lambda y, predicted: setattr(y, "shape", (1, y.size)),
+            _raising,
         )
+        chosen.append(d.code(d.mostly(_vandal_metric, *wrong, share=0.4)))
     return d.one(tuple, list)(chosen)
+
+
+def _vandal_metric(y: Any, predicted: Any) -> float:
+    """A number, and wild labels for the next epoch."""
+    if y.dtype.kind == "i":
+        y.fill(2**40)
+        y.shape = (1, -1)
+    return 1.0
 
 
 class _Vandal(fastmlp.Callback):
@@ -588,12 +605,12 @@ class _Vandal(fastmlp.Callback):
         handed = [a for a in self.data.values() if isinstance(a, np.ndarray) and a.flags.writeable]
         target = d.one(*handed) if handed else np.zeros(2)
         return d.one(
-            *(lambda: None,) * 8,
+            *(lambda: None,) * 24,
             lambda: True,
             lambda: target.fill(d.one(0, 1, 100)),
             lambda: setattr(target, "shape", (target.size, 1) if target.flags.c_contiguous else target.shape),
             lambda: setattr(target, "shape", target.size if target.flags.c_contiguous else target.shape),
-            lambda: setattr(net, "learning_rate", _rate(d)),
+            lambda: setattr(net, "learning_rate", 0.01 if d.careful else _rate(d)),
             lambda: setattr(net, "weights", [w * 0.5 for w in net.weights]),
             lambda: net.restore(net.snapshot()),
             lambda: net.predict(np.ones((3, net.layer_sizes[0]))),
@@ -609,7 +626,7 @@ class _Vandal(fastmlp.Callback):
 def _callbacks(d: Draw, data: dict[str, Any]) -> Any:
     if d.chance(0.6):
         return ()
-    if d.chance(0.1):
+    if d.wrong(0.1):
         return d.one(*NUMBERS, print, [1], [dict])
     made = d.one(
         lambda: d.code(_Vandal(d, data)),
@@ -700,12 +717,12 @@ def _assign(d: Draw, net: MLP) -> Thunk:
         for name, a in net.parameters.items()
         if d.chance(0.9)
     }
-    if named and d.chance(0.2):
+    if named and d.wrong(0.4):
         wrong = d.one(*NO_ARRAYS, *NUMBERS, np.full((2, 2), np.nan), np.full(1, 1e300))
         named[d.one(*named, "weights.9", 3, None)] = wrong
     kind = d.one("weights", "biases")
     some = [a for name, a in named.items() if str(name).startswith(kind)]
-    name, value = d.one(
+    name, value = d.mostly(
         ("parameters", named), (kind, some), (kind, d.one(*NUMBERS, *NO_ARRAYS)), ("parameters", some)
     )
     return lambda: setattr(net, name, value)
@@ -726,7 +743,7 @@ def _restore(d: Draw, net: MLP) -> Thunk:
         Snapshot(flat, np.full_like(running, np.nan)),
         Snapshot(None, None),
     )
-    return lambda: net.restore(d.mostly(good, wrong, share=0.5))
+    return lambda: net.restore(d.mostly(good, wrong, share=0.2))
 
 
 def _learning_rate(d: Draw, net: MLP) -> Thunk:
@@ -861,7 +878,7 @@ NAMES = (
     *("bound", "pieces", "delta", "q must", "rate", "momentum", "nesterov", "rho", "epsilon"),
     *("clip", "initial", "decay", "factor", "every", "power", "steps", "final", "rise", "training"),
     *("snapshot", "count", "config", "metadata", "path", "file", "network", "monitor", "patience"),
-    *("seconds", "history", "diverged", "predict_proba", "save", "null", "fraction", "learned"),
+    *("loaded", "seconds", "history", "diverged", "predict_proba", "save", "null", "fraction", "learned"),
 )
 
 
@@ -903,8 +920,10 @@ def judge(d: Draw, error: BaseException, call: str) -> None:
 def attempt(d: Draw, net: MLP, draw: Callable[[Draw, MLP], Thunk]) -> Any:
     """One case: draw arguments, call, judge."""
     d.begin()
+    d.own_code = _code_inside(net)
     try:
-        call = draw(d, net)
+        with warnings.catch_warnings(action="ignore"):
+            call = draw(d, net)
     except ALLOWED as error:  # the arguments are objects of the library's, refused already
         judge(d, error, draw.__name__)
         return None
@@ -915,6 +934,7 @@ def attempt(d: Draw, net: MLP, draw: Callable[[Draw, MLP], Thunk]) -> Any:
     except Exception as error:
         failed = error
         judge(d, error, draw.__name__)
+    OUTCOMES[draw.__name__, "an error" if failed else "a result"] += 1
     FENCED.check()
     if not d.own_code and any(block.tobytes() != was for block, was in d.watched):
         raise Broken("what was handed in was changed, or what lies around it")
@@ -946,8 +966,10 @@ def session(number: int, seed: int, cases: int) -> list[str]:
 
 
 def _short(error: BaseException) -> str:
-    lines = traceback.format_exception(error)
-    return "".join(lines[-12:])
+    """The message, and where what is behind it came from."""
+    cause = error.__cause__ or error
+    frames = traceback.format_list(traceback.extract_tb(cause.__traceback__)[-4:])
+    return f"{''.join(frames)}  {type(cause).__name__}: {error}\n"
 
 
 def sessions(arguments: argparse.Namespace) -> Iterator[tuple[int, int]]:
@@ -968,6 +990,7 @@ def main() -> int:
     parser.add_argument("--part", type=int, default=0, help="which of the parts to run")
     parser.add_argument("--parts", type=int, default=1, help="processes that share the sessions")
     parser.add_argument("--failures", type=int, default=10, help="sessions that may fail first")
+    parser.add_argument("--verbose", action="store_true", help="count the outcomes")
     arguments = parser.parse_args()
     warnings.simplefilter("error")
     faulthandler.enable()
@@ -983,6 +1006,8 @@ def main() -> int:
         if len(wrong) >= arguments.failures:
             break
     print("\n".join(wrong))
+    if arguments.verbose:
+        print("\n".join(f"{count:8} {call} {end}" for (call, end), count in sorted(OUTCOMES.items())))
     print(f"{done} cases, {len(wrong)} sessions failed")
     return 1 if wrong else 0
 

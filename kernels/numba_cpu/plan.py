@@ -92,17 +92,11 @@ class Plan:
         self.fresh = False
 
     def finite(self) -> bool:
-        """Whether every parameter is a finite number."""
-        start = int(self.table[fields.PARAMETERS])
+        """Whether parameters, slots and running statistics are all finite numbers."""
+        kept = self.memory[: int(self.table[fields.PERSISTENT])]
         with np.errstate(all="ignore"):
-            total = self.memory[start : start + int(self.table[fields.FLAT])].sum()
-        if np.isfinite(total):
-            return True
-        for segment in self.segments:
-            view = self._view(segment, int(self.table[fields.PARAMETERS]))
-            if not np.isfinite(_trimmed(view, segment, self.network)).all():
-                return False
-        return True
+            total = kept.sum()
+        return bool(np.isfinite(total) or np.isfinite(kept).all())
 
     def load_gradient(self, gradient: Array) -> None:
         """Take over a canonical gradient."""

@@ -51,8 +51,8 @@ class Plan:
             target[...] = source
 
     def finite(self) -> bool:
-        """Whether every parameter is a finite number."""
-        return bool(np.isfinite(self.state.parameters).all())
+        """Whether parameters, slots and running statistics are all finite numbers."""
+        return all(bool(np.isfinite(numbers).all()) for numbers in self.state)
 
     def by_layer(self, segments: tuple[Segment, ...], flat: Array) -> Views:
         """Give each layer its arrays inside a flat vector, by kind."""
