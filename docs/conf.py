@@ -19,6 +19,7 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.doctest",
     "numpydoc",
+    "fastmlp_results",
     "fastmlp_tables",
 ]
 templates_path = ["_templates"]

@@ -86,8 +86,8 @@ def main(arguments: list[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     net = network(SEED, chosen.backend)
     losses = train(net)
-    for report in range(0, len(losses), 10):
-        print(f"step {report * REPORT:>5}  loss {losses[report]:.6f}")
+    for report, loss in enumerate(losses):
+        print(f"step {report * REPORT:>5}  loss {loss:.6f}")
     for row, probabilities in zip(INPUTS, net.predict_proba(INPUTS), strict=True):
         print(f"{row} -> 0: {probabilities[0]:.4f}, 1: {probabilities[1]:.4f}")
     seeds = range(min(chosen.seeds, 20) if chosen.quick else chosen.seeds)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +20,9 @@ from .kernels.reference import DOMAINS, LINKS, LOGIT_LOSSES, PROPERTIES
 
 LARGEST = 1 << 31
 """Most units of a layer."""
+
+ALWAYS_THERE = 1 << 28
+"""Bytes that are asked for without looking how many are free."""
 
 
 class Architecture(NamedTuple):
@@ -162,10 +167,12 @@ def draw_parameters(
     network = architecture.network
     segments, running = parameter_segments(network), running_segments(network)
     count = length(segments)
-    needed = count * np.dtype(dtype).itemsize
+    size = np.dtype(dtype).itemsize
+    needed = count * size
+    drawing = max(layer.inputs * layer.columns for layer in network.layers) * (8 + size)
     try:
         # Linux grants more than there is, and ends the process when it is written to.
-        if needed > physical_memory():
+        if needed + drawing > ALWAYS_THERE and needed + drawing > free_memory():
             raise MemoryError
         parameters = np.zeros(count, dtype)
     except (MemoryError, ValueError):
@@ -191,8 +198,14 @@ def draw_parameters(
     return parameters, statistics
 
 
-def physical_memory() -> float:
-    """Bytes of this machine's memory; infinity where the system doesn't say."""
+def free_memory() -> float:
+    """Bytes that Linux can still give, or all that a machine has; infinity where nobody says."""
+    try:
+        found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+        if found is not None:
+            return 1024.0 * int(found[1])
+    except OSError:
+        pass
     try:
         return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     except (AttributeError, OSError, ValueError):

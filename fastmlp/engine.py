@@ -284,8 +284,9 @@ class Engine:
             self.kernels().row_losses(self.plan(), losses, data.X, data.T)
         wide = losses.astype(np.float64)
         weights = np.ones(len(wide)) if data.w is None else data.w.astype(np.float64)
-        total = float(wide @ weights)
-        return total if self.network.reduction == "sum" else total / float(weights.sum())
+        with np.errstate(over="ignore", invalid="ignore"):  # infinite losses, in the end NaN
+            total = float(wide @ weights)
+            return total if self.network.reduction == "sum" else total / float(weights.sum())
 
     def measured(self, data: Data, chosen: dict[str, metrics.Metric]) -> dict[str, float]:
         """Return metrics of the predictions by name."""

@@ -33,6 +33,11 @@ from typing import Any
 
 import numpy as np
 
+try:
+    import resource
+except ImportError:  # there is none on Windows
+    resource = None  # type: ignore[assignment]
+
 import fastmlp
 from fastmlp import MLP, DivergenceError, checks, engine, files, targets, training
 from fastmlp.kernels.numba_cpu import plan as plans
@@ -42,6 +47,9 @@ from fastmlp.parameters import Snapshot
 
 SESSION = 20
 """Calls of a session."""
+
+MOST_MEMORY = 4 << 30
+"""Bytes of addresses that a process may take."""
 
 GUARD = 256
 """Bytes of a guard zone; all ones, which are NaN for a float and -1 for a label."""
@@ -122,6 +130,8 @@ def fence() -> None:
     """Put guard zones around what the library asks for."""
     fenced = _FencedNumpy("numpy")
     os.fsync = lambda descriptor: None  # the disk is not what is tested
+    if resource is not None:
+        resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
     for module in (engine, training, checks, targets, plans):
         vars(module)["np"] = fenced
     plans._aligned = lambda size, dtype: FENCED.take(size, dtype, 0)

@@ -529,7 +529,8 @@ def test_mnist_by_hand_costs_what_the_chapter_says(
 
 
 @pytest.mark.mnist
-@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.timeout(3600)
 def test_mnist_by_hand_to_the_end(signed: Split, example: Any, backend: str) -> None:
     script = example("mnist_by_hand")
     net = script.network("float64", backend)

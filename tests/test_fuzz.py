@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,33 +20,32 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def _start(*arguments: str) -> subprocess.Popen[str]:
+def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    return subprocess.Popen(
+    return subprocess.run(
         [sys.executable, *arguments],
         env={**os.environ, "PYTHONPATH": path},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
+        check=False,
+        timeout=900,
     )
 
 
 @pytest.mark.slow
 def test_ten_thousand_calls(request: pytest.FixtureRequest) -> None:
     """The seed is pytest's --seed; run tests/fuzz_worker.py itself for more cases."""
-    shared = ("--cases", str(CASES), "--seed", str(request.config.getoption("--seed")))
-    workers = [
-        _start(
-            str(ROOT / "tests" / "fuzz_worker.py"),
-            *(*shared, "--part", str(part), "--parts", str(PROCESSES)),
-        )
-        for part in range(PROCESSES)
-    ]
+    seed = str(request.config.getoption("--seed"))
+    script = str(ROOT / "tests" / "fuzz_worker.py")
+    shared = (script, "--cases", str(CASES), "--seed", seed, "--parts", str(PROCESSES))
+    with ThreadPoolExecutor() as pool:
+        parts = [pool.submit(_run, *shared, "--part", str(part)) for part in range(PROCESSES)]
     done = 0
-    for worker in workers:
-        out, err = worker.communicate(timeout=600)
-        assert worker.returncode == 0, f"{worker.args}\n{out}\n{err[-5000:]}"
-        done += int(out.splitlines()[-1].split()[0])
+    for part in parts:
+        worker = part.result()
+        report = f"{worker.args}\n{worker.stdout}\n{worker.stderr[-5000:]}"
+        assert worker.returncode == 0, report
+        done += int(worker.stdout.splitlines()[-1].split()[0])
     assert done == CASES
 
 
@@ -99,6 +99,5 @@ net = MLP((3, 5, 4), backend="numba", seed=0)
 
 @pytest.mark.parametrize("name", CRASHES)
 def test_arrays_that_change_after_their_checks(name: str) -> None:
-    worker = _start("-W", "ignore::DeprecationWarning", "-c", BEGINNING + CRASHES[name])
-    _, err = worker.communicate(timeout=120)
-    assert worker.returncode == 0, err
+    worker = _run("-W", "ignore::DeprecationWarning", "-c", BEGINNING + CRASHES[name])
+    assert worker.returncode == 0, worker.stderr

@@ -19,9 +19,11 @@ import hashlib
 import os
 import platform
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +76,7 @@ def _user_cache() -> Path:
 
 def _source_hash() -> str:
     digest = hashlib.sha256(f"{numba.__version__} {platform.python_version()}".encode())
-    for path in sorted(Path(__file__).resolve().parent.glob("*.py")):
+    for path in sorted(Path(__file__).resolve().parents[1].glob("**/*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -89,9 +91,20 @@ def _cache_in(folder: Path) -> Iterator[None]:
         numba.config.CACHE_DIR = previous
 
 
+@cache
+def _writable(folder: Path) -> bool:
+    """Whether files can be made in `folder`; else numba would write into the package instead."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
 def _enable_cache(compiled: Any) -> None:
     folder = cache_folder()
-    if folder is None:
+    if folder is None or not _writable(folder):
         return
     with _lock, _cache_in(folder):
         try:
