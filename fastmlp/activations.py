@@ -185,6 +185,7 @@ def properties(activation: str | Activation) -> Properties:
 
     Examples
     --------
+    >>> from fastmlp import properties
     >>> properties("tanh").low, properties("tanh").high
     (-1, 1)
     """

@@ -180,6 +180,11 @@ def draw_parameters(
             f"layer_sizes asks for {count:,} parameters, {needed / 2**30:,.1f} GiB: "
             "make the layers smaller"
         ) from None
+    for layer in network.layers:
+        _fitting(layer.constant, f"the number of {layer.activation}", parameters.dtype)
+    for segment in segments:
+        start = architecture.starts[segment.layer].get(segment.kind, segment.kind == "scale")
+        segment.view(parameters)[...] = _fitting(start, segment.kind, parameters.dtype)
     for segment in segments:
         layer = network.layers[segment.layer]
         view = segment.view(parameters)
@@ -188,10 +193,6 @@ def draw_parameters(
             _convert(view, weights, "weights")
         elif segment.kind == "biases":
             _convert(view, biases, "biases")
-        elif segment.kind == "scale":
-            view[...] = 1
-        elif segment.kind != "shift":
-            view[...] = architecture.starts[segment.layer][segment.kind]
     statistics = np.zeros(length(running), dtype)
     for segment in running:
         segment.view(statistics)[...] = segment.kind == "variance"
@@ -210,6 +211,10 @@ def free_memory() -> float:
         return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     except (AttributeError, OSError, ValueError):
         return math.inf
+
+
+def _fitting(value: float, name: str, dtype: np.dtype[Any]) -> Array:
+    return checks.converted(np.asarray(value), name, dtype)
 
 
 def _convert(view: Array, drawn: Array, name: str) -> None:

@@ -112,10 +112,11 @@ class Engine:
 
     def resume(self, old: Optimization) -> None:
         """Go on with an optimizer, its vectors and its counts."""
-        if old.optimizer.rule() != self.optimizer.rule():
-            self._drop_plan()
-        self.optimizer, state, self.steps, self.epochs = old
-        self.set_state(state)
+        with self._lock, deferred():
+            if old.optimizer.rule() != self.optimizer.rule():
+                self._drop_plan()
+            self.optimizer, state, self.steps, self.epochs = old
+            self.set_state(state)
 
     def move_to(self, backend: str) -> None:
         """Change to another backend; the numbers come along."""
@@ -186,17 +187,19 @@ class Engine:
         RuntimeError
             Somebody does already: another thread, or the fit whose callback calls this.
         """
-        with self._lock:
-            if self._busy:
-                raise RuntimeError(
-                    "this network is being trained: a callback or another thread can't train or "
-                    "move it meanwhile; copy.deepcopy(net) makes another one"
-                )
-            self._busy = True
+        ours = False
         try:
+            with self._lock:
+                if self._busy:
+                    raise RuntimeError(
+                        "this network is being trained: a callback or another thread can't train "
+                        "or move it meanwhile; copy.deepcopy(net) makes another one"
+                    )
+                self._busy = ours = True
             yield
         finally:
-            self._busy = False
+            if ours:
+                self._busy = False
 
     def run_steps(
         self, losses: Array, data: Data, order: Order, batch: int, first: int, rates: Array

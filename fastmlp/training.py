@@ -76,8 +76,8 @@ def run(net: Any, engine: Engine, job: Job, history: History) -> None:
     KeyboardInterrupt
         Ctrl-C; what was trained so far stays, the callbacks have ended.
     """
-    orders = _orders(engine, job)
     try:
+        orders = _orders(engine, job)
         history.compile_seconds = engine.warm_up() if job.epochs else 0.0
         if job.progress is not None:
             job.progress.begin(history)
@@ -88,9 +88,11 @@ def run(net: Any, engine: Engine, job: Job, history: History) -> None:
             if any(answers):
                 break
     finally:
-        if job.progress is not None:
-            job.progress.end(history)
-        _end(net, job.callbacks, history)
+        try:
+            if job.progress is not None:
+                job.progress.end(history)
+        finally:
+            _end(net, job.callbacks, history)
 
 
 def _end(net: Any, callbacks: list[Callback], history: History) -> None:
@@ -121,7 +123,7 @@ def one_update(engine: Engine, data: Data) -> float:
     try:
         with deferred():
             engine.run_steps(losses, data, Order("sequence"), len(data.X), 0, rates)
-    except Exception:
+    except BaseException:
         engine.go_back(before)
         raise
     if not (math.isfinite(losses[0]) and engine.finite()):
@@ -140,6 +142,8 @@ def _epoch(net: Any, engine: Engine, job: Job, order: Order, history: History) -
     losses = np.zeros(-(-job.rows // job.batch))
     try:
         rate = _slices(net, engine, job, order, losses, history)
+        loss = _epoch_loss(losses, job)
+        finite = math.isfinite(loss) and engine.finite()
     except KeyboardInterrupt:
         _keep_finite(engine, before)
         raise
@@ -149,11 +153,9 @@ def _epoch(net: Any, engine: Engine, job: Job, order: Order, history: History) -
     if rate is None:
         _keep_finite(engine, before)
         return False
-    loss = _epoch_loss(losses, job)
-    if not math.isfinite(loss) or not engine.finite():
+    if not finite:
         engine.go_back(before)
         raise DivergenceError(_divergence(engine, len(history) + 1, loss))
-    engine.epochs += 1
     _record(engine, job, history, loss, rate, started)
     return True
 
@@ -219,20 +221,21 @@ def _divergence(engine: Engine, epoch: int, loss: float) -> str:
 def _record(
     engine: Engine, job: Job, history: History, loss: float, rate: float, started: float
 ) -> None:
-    # All is measured before anything is written: Ctrl-C must not leave half an entry.
     measured = engine.measured(job.data, job.metrics)
     held_out = math.nan
     if job.validation is not None:
         held_out = engine.data_loss(job.validation)
         for name, value in engine.measured(job.validation, job.metrics).items():
             measured[f"validation_{name}"] = value
-    history.loss.append(loss)
-    history.learning_rate.append(rate)
-    if job.validation is not None:
-        history.validation_loss.append(held_out)
-    for name, value in measured.items():
-        history.metrics[name].append(value)
-    history.seconds.append(time.perf_counter() - started)
+    with deferred():  # Ctrl-C must not leave half an entry
+        engine.epochs += 1
+        history.loss.append(loss)
+        history.learning_rate.append(rate)
+        if job.validation is not None:
+            history.validation_loss.append(held_out)
+        for name, value in measured.items():
+            history.metrics[name].append(value)
+        history.seconds.append(time.perf_counter() - started)
     if job.progress is not None:
         job.progress.end_of_epoch(history)
 

@@ -181,7 +181,21 @@ class Draw:
 
 NUMBERS: tuple[Any, ...] = (
     *(0, 1, -1, 2, 3.5, 0.5, 1e-3, 1e-300, 5e-324, 1e30, 1e300, 1.7e308, -1e300, 1 << 70, 10**400),
-    *(float("nan"), float("inf"), -float("inf"), True, False, None, "x", "", b"1", 1j, [], (1,), {}),
+    *(
+        float("nan"),
+        float("inf"),
+        -float("inf"),
+        True,
+        False,
+        None,
+        "x",
+        "",
+        b"1",
+        1j,
+        [],
+        (1,),
+        {},
+    ),
     *(np.float16(0.5), np.float32(1e-30), np.int8(3), np.uint64(2**64 - 1), np.bool_(True)),
     *(np.longdouble("1e4000"), np.array(2), np.array(0.5), np.array([1, 2]), np.datetime64("NaT")),
     *(fractions.Fraction(1, 3), fractions.Fraction(10**400), decimal.Decimal("0.5"), object(), int),
@@ -302,7 +316,12 @@ NO_ARRAYS: tuple[Any, ...] = (
     *([[1, 2], [3]], [["a", "b"]], [[None]], [[1j]], [[10**400, 1]], _looped(), float("nan")),
     *(np.zeros(0), np.zeros((0, 3)), np.zeros((3, 0)), np.zeros((2, 2, 2)), np.array(1.0)),
     *(np.zeros((2, 2), "V4"), np.zeros(3, [("a", "f4")]), np.zeros((2, 2), "M8[s]")),
-    *(np.zeros((2, 2), "m8[s]"), np.full((2, 2), "a"), np.full((2, 2), None), np.zeros((2, 2), "c8")),
+    *(
+        np.zeros((2, 2), "m8[s]"),
+        np.full((2, 2), "a"),
+        np.full((2, 2), None),
+        np.zeros((2, 2), "c8"),
+    ),
     *(_Array(ValueError("mine")), _Array(TypeError("mine")), _Array("no array"), range(3)),
 )
 KINDS = ("f4", "f8", "f4", "f8", "f2", "g", "?", "i1", "i2", "i4", "i8", "u1", "u4", "u8")
@@ -390,7 +409,9 @@ def _weights(d: Draw, rows: int) -> Any:
         return None
     if d.wrong(0.1):
         return d.one(*NO_ARRAYS)
-    made = (0.1 + d.numbers.random(rows + d.wrong(0.05))) * d.mostly(d.one(9, 90), 1e-42, 1e30, -1, share=0.7)
+    made = (0.1 + d.numbers.random(rows + d.wrong(0.05))) * d.mostly(
+        d.one(9, 90), 1e-42, 1e30, -1, share=0.7
+    )
     made[d.numbers.random(len(made)) < d.mostly(d.one(0, 0, 0.2), 1)] = 0
     d.modest = False
     return _presented(d, made)
@@ -406,7 +427,9 @@ def _rate(d: Draw) -> Any:
     made = d.one(
         lambda: fastmlp.ExponentialDecay(plain, d.one(1, 0.5, 1e-300)),
         lambda: fastmlp.StepDecay(plain, 0.1, d.one(1, 3)),
-        lambda: fastmlp.InverseScaling(plain, d.one(0, 0.5, 1, 100, 1e308), scale=d.one(0, 1, 1e308)),
+        lambda: fastmlp.InverseScaling(
+            plain, d.one(0, 0.5, 1, 100, 1e308), scale=d.one(0, 1, 1e308)
+        ),
         lambda: fastmlp.Cosine(plain, d.one(1, 7), 1e-4),
         lambda: fastmlp.OneCycle(plain, d.one(1, 2, 9), rise=d.one(0, 0.3, 1)),
         lambda: fastmlp.WarmUp(fastmlp.Cosine(plain, 5), 3),
@@ -504,7 +527,9 @@ def _arguments(d: Draw) -> dict[str, Any]:
     if d.wrong(0.05):
         place = d.source.randrange(len(sizes))
         sizes[place] = d.one(0, -1, 2.0, True, None, 1 << 31, 1 << 40, 10**30, np.int8(3), "3")
-    sizes = d.mostly(d.one(tuple, list)(sizes), *NUMBERS, (), (3,), np.array([3, 2]), "345", share=0.97)
+    sizes = d.mostly(
+        d.one(tuple, list)(sizes), *NUMBERS, (), (3,), np.array([3, 2]), "345", share=0.97
+    )
     return {
         "layer_sizes": sizes,
         "activation": _each(d, hidden, lambda: _activation(d)),
@@ -518,7 +543,9 @@ def _arguments(d: Draw) -> dict[str, Any]:
         "penalty_scale": d.mostly(d.one("batch", "rows"), *NUMBERS, share=0.98),
         "dropout": _each(d, hidden, lambda: _number(d, d.one(0, 0, 0.5, 0.99), 0.02)),
         "normalization": _each(d, hidden, lambda: d.mostly(d.one(None, None, "batch", "layer"), 3)),
-        "dtype": d.mostly(d.one("float32", "float32", "float64", np.float32), *NUMBERS, ">f8", "f2"),
+        "dtype": d.mostly(
+            d.one("float32", "float32", "float64", np.float32), *NUMBERS, ">f8", "f2"
+        ),
         "backend": d.mostly(d.one("numba", "numba", "numba", "numpy"), *NUMBERS, share=0.98),
         "seed": _seed(d),
     }
@@ -618,8 +645,12 @@ class _Vandal(fastmlp.Callback):
             *(lambda: None,) * 24,
             lambda: True,
             lambda: target.fill(d.one(0, 1, 100)),
-            lambda: setattr(target, "shape", (target.size, 1) if target.flags.c_contiguous else target.shape),
-            lambda: setattr(target, "shape", target.size if target.flags.c_contiguous else target.shape),
+            lambda: setattr(
+                target, "shape", (target.size, 1) if target.flags.c_contiguous else target.shape
+            ),
+            lambda: setattr(
+                target, "shape", target.size if target.flags.c_contiguous else target.shape
+            ),
             lambda: setattr(net, "learning_rate", 0.01 if d.careful else _rate(d)),
             lambda: setattr(net, "weights", [w * 0.5 for w in net.weights]),
             lambda: net.restore(net.snapshot()),
@@ -733,7 +764,10 @@ def _assign(d: Draw, net: MLP) -> Thunk:
     kind = d.one("weights", "biases")
     some = [a for name, a in named.items() if str(name).startswith(kind)]
     name, value = d.mostly(
-        ("parameters", named), (kind, some), (kind, d.one(*NUMBERS, *NO_ARRAYS)), ("parameters", some)
+        ("parameters", named),
+        (kind, some),
+        (kind, d.one(*NUMBERS, *NO_ARRAYS)),
+        ("parameters", some),
     )
     return lambda: setattr(net, name, value)
 
@@ -785,7 +819,9 @@ def _code_inside(net: MLP) -> bool:
 
 def _save(d: Draw, net: MLP) -> Thunk:
     path = d.mostly(Path(FOLDER, "saved"), FOLDER, "", None, 3, b"x", "a\0b", FOLDER + "/no/file")
-    net.metadata = d.mostly({"a": [1, None, 2.5, "\ud800"]}, [1], None, {1: 2, "1": 3}, {(1,): 2}, {"a": np.nan})
+    net.metadata = d.mostly(
+        {"a": [1, None, 2.5, "\ud800"]}, [1], None, {1: 2, "1": 3}, {(1,): 2}, {"a": np.nan}
+    )
 
     def call() -> None:
         try:
@@ -815,7 +851,9 @@ def _load(d: Draw, net: MLP) -> Thunk:
         for _ in range(d.one(1, 1, 2)):
             _damage(d, config)
         name = d.one(*arrays)
-        arrays[name] = d.mostly(arrays[name], np.zeros(3, "f4"), arrays[name] * np.nan, arrays[name].T)
+        arrays[name] = d.mostly(
+            arrays[name], np.zeros(3, "f4"), arrays[name] * np.nan, arrays[name].T
+        )
         with contextlib.suppress(ValueError, TypeError):
             files.save(path, config, arrays)
 
@@ -839,7 +877,9 @@ def _damage(d: Draw, config: Any) -> None:
             config = config[key]
             continue
         wild = (None, True, 0, -1, 1, 2, 0.5, 1e300, "x", "relu", "", [], {}, [1], {"class": "SGD"})
-        config[key] = d.one(*wild, 2**63, 10**30, {"class": "MLP"}, {"class": "Maxout", "pieces": 9})
+        config[key] = d.one(
+            *wild, 2**63, 10**30, {"class": "MLP"}, {"class": "Maxout", "pieces": 9}
+        )
         if d.chance(0.2):
             del config[key]
         elif d.chance(0.1) and isinstance(config, dict):
@@ -888,7 +928,17 @@ NAMES = (
     *("bound", "pieces", "delta", "q must", "rate", "momentum", "nesterov", "rho", "epsilon"),
     *("clip", "initial", "decay", "factor", "every", "power", "steps", "final", "rise", "training"),
     *("snapshot", "count", "config", "metadata", "path", "file", "network", "monitor", "patience"),
-    *("loaded", "seconds", "history", "diverged", "predict_proba", "save", "null", "fraction", "learned"),
+    *(
+        "loaded",
+        "seconds",
+        "history",
+        "diverged",
+        "predict_proba",
+        "save",
+        "null",
+        "fraction",
+        "learned",
+    ),
 )
 
 
@@ -896,7 +946,9 @@ def fingerprint(net: MLP) -> tuple[Any, ...]:
     """Everything that a failed call must leave alone."""
     inside = net._engine
     state, rng = inside.state(), inside.rng
-    drawn = rng.get_state(False) if isinstance(rng, np.random.RandomState) else rng.bit_generator.state
+    drawn = (
+        rng.get_state(False) if isinstance(rng, np.random.RandomState) else rng.bit_generator.state
+    )
     vectors = tuple(a.tobytes() for a in state)
     return (*vectors, net.steps, net.epochs, repr(net.optimizer), repr(drawn), inside.dropout_key)
 
@@ -1017,7 +1069,9 @@ def main() -> int:
             break
     print("\n".join(wrong))
     if arguments.verbose:
-        print("\n".join(f"{count:8} {call} {end}" for (call, end), count in sorted(OUTCOMES.items())))
+        print(
+            "\n".join(f"{count:8} {call} {end}" for (call, end), count in sorted(OUTCOMES.items()))
+        )
     print(f"{done} cases, {len(wrong)} sessions failed")
     return 1 if wrong else 0
 
