@@ -1,0 +1,58 @@
+"""Whole training runs agree across backends, whatever the optimizer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastmlp import MLP, SGD, Adam, History, kernels
+from fastmlp.datasets import load_digits
+from fastmlp.optimizers import WORDS
+
+from .tolerances import assert_close
+
+pytestmark = pytest.mark.skipif(
+    kernels.available()["numba"] is not None, reason=f"numba: {kernels.available()['numba']}"
+)
+
+OPTIMIZERS = {
+    **WORDS,
+    "momentum_with_rate": SGD(0.01, 0.9, rate_in_velocity=True),
+    "nesterov_with_rate": SGD(0.01, 0.9, nesterov=True, rate_in_velocity=True),
+    "adam_epsilon_hat": Adam(epsilon_hat=True),
+    "clipped": SGD(0.1, 0.9, clip_value=0.01, clip_norm=0.1),
+}
+
+
+def _trained(backend: str, dtype: str, **arguments: Any) -> tuple[MLP, History]:
+    """A digits network after three epochs: short last batch, shuffle, held-out rows, weights."""
+    X, y = load_digits(scaling="unit")
+    net = MLP((64, 33, 17, 10), "tanh", dtype=dtype, backend=backend, seed=3, **arguments)
+    weights = np.random.default_rng(1).uniform(0.5, 1.5, 500)
+    history = net.fit(
+        X[:500], y[:500], epochs=3, batch_size=32, sample_weight=weights, validation_fraction=0.2
+    )
+    return net, history
+
+
+def _compare(dtype: str, **arguments: Any) -> None:
+    (one, first), (other, second) = (
+        _trained(backend, dtype, **arguments) for backend in ("numpy", "numba")
+    )
+    assert_close(second.loss, first.loss, "training", dtype)
+    assert_close(second.validation_loss, first.validation_loss, "training", dtype)
+    for name, array in one.parameters.items():
+        assert_close(other.parameters[name], array, "training", dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_goes_the_same_way(name: str, dtype: str) -> None:
+    _compare(dtype, optimizer=OPTIMIZERS[name], l2=1e-4)
+
+
+@pytest.mark.parametrize("normalization", ["batch", "layer"])
+def test_normalization_and_dropout_go_the_same_way(normalization: str) -> None:
+    _compare("float64", normalization=normalization, dropout=0.2)
