@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -77,7 +75,7 @@ class Engine:
         self._plan: Plan | None = None
         self._kernels: Backend | None = None
         self._lock = threading.RLock()
-        self._busy = False
+        self._alone = threading.Lock()
         self._warm = False
 
     # Who owns the numbers
@@ -168,7 +166,7 @@ class Engine:
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles hold the numbers, not the plan."""
         self.state()
-        left = ("_lock", "_plan", "_kernels")
+        left = ("_lock", "_alone", "_plan", "_kernels")
         return {name: value for name, value in self.__dict__.items() if name not in left}
 
     def __setstate__(self, fields: dict[str, Any]) -> None:
@@ -178,28 +176,22 @@ class Engine:
 
     # Training
 
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Let nobody else train or move the network inside the block.
+    def alone(self) -> threading.Lock:
+        """The lock of whoever trains or moves the network: ``with engine.alone(): ...``.
+
+        Ctrl-C can't come between a lock's ``__enter__`` and the block; no Python code can say so.
 
         Raises
         ------
         RuntimeError
-            Somebody does already: another thread, or the fit whose callback calls this.
+            Somebody has it: another thread, or the fit whose callback calls this.
         """
-        ours = False
-        try:
-            with self._lock:
-                if self._busy:
-                    raise RuntimeError(
-                        "this network is being trained: a callback or another thread can't train "
-                        "or move it meanwhile; copy.deepcopy(net) makes another one"
-                    )
-                self._busy = ours = True
-            yield
-        finally:
-            if ours:
-                self._busy = False
+        if self._alone.locked():
+            raise RuntimeError(
+                "this network is being trained: a callback or another thread can't train or "
+                "move it meanwhile; copy.deepcopy(net) makes another one"
+            )
+        return self._alone
 
     def run_steps(
         self, losses: Array, data: Data, order: Order, batch: int, first: int, rates: Array

