@@ -88,7 +88,9 @@ class Uniform:
     bound: float
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "bound", checks.number(self.bound, "bound", low=0))
+        widest = np.finfo(np.float64).max / 2  # NumPy draws from a finite range
+        bound = checks.number(self.bound, "bound", low=0, high=float(widest))
+        object.__setattr__(self, "bound", bound)
 
     def draw(self, rng: Random, inputs: int, outputs: int, activation: str) -> tuple[Array, Array]:
         """Draw ``rng.uniform(-bound, bound, (inputs, outputs))``."""
