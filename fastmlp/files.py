@@ -138,8 +138,10 @@ def _header(config: Mapping[str, Any], arrays: Arrays) -> bytes:
     metadata = {"format": FORMAT, "version": str(VERSION), "sha256": _NO_DIGEST}
     try:
         metadata["config"] = json.dumps(config, allow_nan=False)
+        _json(metadata["config"], "config")  # a key 1 beside a key "1" can be written, but not read
     except (TypeError, ValueError, RecursionError) as error:
-        raise type(error)(f"config: can't be stored as JSON: {error}") from error
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"config: can't be stored as JSON: {error}") from error
     record: dict[str, Any] = {"__metadata__": metadata}
     start = 0
     for name, array in arrays.items():

@@ -48,6 +48,8 @@ def packed(
     ValueError
         Something is code of the user's own.
     """
+    if not isinstance(metadata, dict):
+        raise TypeError(f"metadata must be a mapping; got {checks.shown(metadata)}")
     network = engine.network
     hidden = network.layers[:-1]
     activation = choices["activation"]
