@@ -10,7 +10,7 @@ Three kinds of function, each with its decorator:
 - `entry`: what Python calls, with arrays and the GIL released.
 
 The disk cache does not trust file times of single files: its folder is named after a hash of all
-kernel sources, lies in the user's cache folder, and where it can't be written kernels compile anew.
+sources that reach compiled code, lies in the user's cache folder, and where it can't be written kernels compile anew.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ def _user_cache() -> Path:
 
 def _source_hash() -> str:
     digest = hashlib.sha256(f"{numba.__version__} {platform.python_version()}".encode())
-    for path in sorted(Path(__file__).resolve().parents[1].glob("**/*.py")):
+    folder = Path(__file__).resolve().parent
+    for path in sorted((*folder.parent.glob("*.py"), *folder.glob("*.py"))):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
