@@ -18,6 +18,7 @@ if __name__ == "kernels":
         "the name 'kernels' belongs to another package"
     )
 
+from . import driver
 from .contract import Backend
 
 
@@ -31,7 +32,12 @@ class _Source(NamedTuple):
 _SOURCES: Mapping[str, _Source] = {
     "numpy": _Source("reference", "NumPy", "numpy", "pip install numpy"),
     "numba": _Source("numba_cpu", "Numba", "numba", "pip install numba"),
-    "cupy": _Source("cupy_gpu", "GPU", "cupy", "pip install 'fastmlp[cuda12]'"),
+    "cupy": _Source(
+        "cupy_gpu",
+        "GPU",
+        "cupy",
+        "pip install 'fastmlp[cuda13]', or 'fastmlp[cuda12]' for a driver of CUDA 12",
+    ),
 }
 
 
@@ -47,7 +53,7 @@ def load(name: str) -> Backend:
     ValueError
         There is no backend of this name.
     ImportError
-        The backend is not part of this version, or a package that it needs is missing.
+        The backend is not part of this version, or a package or a device that it needs is missing.
     """
     if name not in _SOURCES:
         raise ValueError(f"backend must be one of {', '.join(_SOURCES)}; got {name!r}")
@@ -69,7 +75,7 @@ def _missing(name: str) -> str | None:
         return f"this version of fastmlp has no {source.title} kernels; it has {others}"
     if find_spec(source.package) is None:
         return f"the package {source.package} is not installed; {source.install}"
-    return None
+    return driver.missing() if name == "cupy" else None
 
 
 def _shipped(name: str) -> bool:

@@ -12,7 +12,10 @@ from hypothesis import settings
 
 from fastmlp import kernels
 
-BACKENDS = ("numpy", "numba")
+from .hostcuda import build, standin
+
+BACKENDS = ("numpy", "numba", "cupy")
+ON_DEVICE = "FASTMLP_TEST_GPU" in os.environ
 DEFAULT_SEED = 20260401
 
 # Compiling takes seconds, so no example has a deadline. In CI the same examples come every time.
@@ -20,6 +23,11 @@ settings.register_profile(
     "fastmlp", deadline=None, print_blob=True, derandomize="CI" in os.environ, database=None
 )
 settings.load_profile("fastmlp")
+
+
+if not ON_DEVICE and build.compiler() is not None:
+    # The GPU backend's own code runs everywhere: over a module that looks like cupy.
+    standin.install()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -31,7 +39,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_report_header(config: pytest.Config) -> list[str]:
     missing = {name: why for name, why in kernels.available().items() if why is not None}
     return [
-        f"fastmlp: --seed={config.getoption('--seed')}, not loadable here: {missing or 'nothing'}"
+        f"fastmlp: --seed={config.getoption('--seed')}, not loadable here: {missing or 'nothing'}",
+        f"fastmlp: backend cupy {'on a device' if ON_DEVICE else 'over a stand-in, no GPU is used'}",
     ]
 
 

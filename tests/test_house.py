@@ -51,9 +51,9 @@ ORDER = (
     "__main__",
 )
 
-BACKENDS = {"reference": "numpy", "numba_cpu": "numba"}
+BACKENDS = {"reference": "numpy", "numba_cpu": "numba", "cupy_gpu": "cupy"}
 FOLDERS = ("fastmlp", "kernels", "tests", "examples", "benchmarks", "docs", ".ci")
-TEXT = {".py", ".md", ".rst", ".toml", ".cfg", ".in", ".txt", ".yml", ".yaml", ".json", ".cu", ""}
+TEXT = {".py", ".md", ".rst", ".toml", ".cfg", ".in", ".txt", ".yml", ".yaml", ".json", ".cu", ".cuh", ".hpp", ""}
 
 
 def _files(*folders: str) -> Iterator[Path]:

@@ -1,0 +1,32 @@
+"""CuPy and CUDA kernels for NVIDIA GPUs: the reference's vocabulary and steps, on the device.
+
+The device code lies in ``cuda/``; `launch` joins it to a module for each precision and starts its
+kernels. activations, losses, updates, normalization, random and products are the vocabulary; `plan`
+holds a network on the device, `programs` lists the launches of its passes, `rows` brings data
+there, `steps` runs the programs.
+"""
+
+from .activations import ACTIVATIONS
+from .losses import LOGIT_LOSSES, LOSSES
+from .normalization import NORMALIZATIONS
+from .plan import Plan, make_plan
+from .steps import backprop, forward, row_losses, train_steps, update
+from .updates import UPDATES
+
+NAME = "cupy"
+
+__all__ = [
+    "ACTIVATIONS",
+    "LOGIT_LOSSES",
+    "LOSSES",
+    "NAME",
+    "NORMALIZATIONS",
+    "UPDATES",
+    "Plan",
+    "backprop",
+    "forward",
+    "make_plan",
+    "row_losses",
+    "train_steps",
+    "update",
+]

@@ -1,0 +1,152 @@
+"""Steps over a plan: rows come to the device, a program of launches runs, results come back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..contract import Array, Data, Order
+from . import programs
+from .device import is_device
+from .plan import BATCHES, Plan, Program
+from .rows import Resident, gather, resident
+
+INFERENCE_ROWS = 1 << 14
+"""Most rows of a prediction that pass through the network together."""
+
+_SEQUENCE = Order("sequence")
+
+
+def forward(plan: Plan, out: Any, X: Any, logits: bool) -> None:
+    """Fill out (N, O) with logits or outputs: running statistics, no dropout, any N."""
+    last = plan.network.layers[-1]
+    with plan.lock:
+        for first in range(0, len(X), INFERENCE_ROWS):
+            part = X[first : first + INFERENCE_ROWS]
+            rows = len(part)
+            _infer(plan, Data(part, None))  # type: ignore[arg-type]
+            own = plan.buffers.layers[-1]
+            flat, columns = (own.Z, last.columns) if logits else (own.A, last.units)
+            _bring(out[first : first + rows], plan.buffers.matrix(flat, rows, columns))
+
+
+def row_losses(plan: Plan, losses: Any, X: Any, T: Any) -> None:
+    """Fill losses (N,) with each row's loss, unweighted, without penalties."""
+    with plan.lock:
+        for first in range(0, len(X), INFERENCE_ROWS):
+            part = slice(first, first + INFERENCE_ROWS)
+            rows = len(X[part])
+            _infer(plan, Data(X[part], T[part]))
+            _run(programs.measure(plan, rows, T.ndim == 1))
+            _bring(losses[first : first + rows], plan.buffers.losses[:rows])
+
+
+def backprop(
+    plan: Plan,
+    gradient: Any,
+    X: Any,
+    T: Any,
+    w: Any,
+    key: int,
+    step: int,
+    training: bool,
+) -> float:
+    """Fill the canonical gradient (P,) over all rows as one batch; return the loss."""
+    with plan.lock:
+        rows = len(X)
+        program = programs.differentiate(plan, rows, T.ndim == 1, w is not None, training)
+        _set_clock(plan, 0, step, key)
+        _run(gather(plan, resident(plan, Data(X, T, w)), _SEQUENCE, rows, rows))
+        _run(program)
+        plan.trimmed(gradient, plan.gradient.get())
+        return float(plan.losses[:1].get()[0])
+
+
+def update(plan: Plan, gradient: Array, rate: float, step: int) -> None:
+    """Apply the plan's optimizer once, as its update number `step`, counted from 1."""
+    with plan.lock:
+        program = programs.apply(plan)
+        plan.gradient.set(plan.padded(gradient))
+        plan.rates[:1].set(np.array([rate]))
+        _set_clock(plan, 0, step - 1, 0)
+        _run(program)
+
+
+def train_steps(
+    plan: Plan,
+    losses: Array,
+    data: Data,
+    order: Order,
+    batch: int,
+    first: int,
+    count: int,
+    rates: Array,
+    step: int,
+    key: int,
+) -> int:
+    """Run `count` minibatches from batch number `first` of an epoch; return the updates made.
+
+    The host starts launches and does not wait; it reads losses and the number of updates once in
+    `BATCHES` batches.
+    """
+    made = 0
+    with plan.lock:
+        rows = resident(plan, data)
+        for start in range(0, count, BATCHES):
+            part = losses[start : min(start + BATCHES, count)]
+            made += _train(
+                *(plan, part, rows, order, batch, first + start, rates[made:], step + made, key)
+            )
+    return made
+
+
+def _train(
+    plan: Plan,
+    losses: Array,
+    data: Resident,
+    order: Order,
+    batch: int,
+    first: int,
+    rates: Array,
+    step: int,
+    key: int,
+) -> int:
+    total, count = len(data.X), len(losses)
+    labelled, weighted = data.T.ndim == 1, data.w is not None  # type: ignore[union-attr]
+    plan.reserve(min(batch, total))
+    coming = np.asarray(rates[:count], np.float64)
+    plan.rates[: len(coming)].set(coming)
+    _set_clock(plan, first, step, key)
+    whole = min(count, max(0, total // batch - first))
+    for batches, rows in ((whole, batch), (count - whole, total % batch)):
+        if batches:
+            program = [
+                *gather(plan, data, order, batch, rows),
+                *programs.train(plan, rows, labelled, weighted),
+            ]
+            for _ in range(batches):
+                _run(program)
+    losses[...] = plan.losses[:count].get()
+    return int(plan.clock.get()[2])
+
+
+def _infer(plan: Plan, data: Data) -> None:
+    rows = len(data.X)
+    program = programs.infer(plan, rows)
+    _set_clock(plan, 0, 0, 0)
+    _run(gather(plan, resident(plan, data), _SEQUENCE, rows, rows))
+    _run(program)
+
+
+def _set_clock(plan: Plan, first: int, step: int, key: int) -> None:
+    plan.clock.set(np.array([first, first, 0, step, key], np.uint64))
+
+
+def _run(program: Program) -> None:
+    for launch in program:
+        launch()
+
+
+def _bring(out: Any, result: Any) -> None:
+    out[...] = result if is_device(out) else result.get()

@@ -1,0 +1,256 @@
+"""A module in the place of cupy, as strict as cupy where the backend could go wrong.
+
+Device arrays never turn into NumPy arrays by themselves and never mix with them; fresh memory is
+NaN; a launch checks number, types and widths of its arguments; while a stream captures, nothing may
+be allocated, multiplied by cuBLAS or read.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.machinery
+import itertools
+import sys
+import types
+from typing import Any
+
+import numpy as np
+
+from fastmlp.kernels import driver
+
+from . import build
+
+Host = np.ndarray[Any, np.dtype[Any]]
+
+ORDERS = 3
+"""Forward, backward, by chance: launch after launch takes the next one."""
+
+
+class OutOfMemoryError(MemoryError):
+    """What cupy raises where the device is full."""
+
+
+class _Machine:
+    """What all arrays and streams share."""
+
+    def __init__(self) -> None:
+        self.capturing: list[Any] | None = None
+        self.total = 8 << 30
+        self.used = 0
+        self.order: int | None = None
+        self.seed = itertools.count(1)
+        self.launches = 0
+        self.allocations = 0
+
+    def allow(self, what: str) -> None:
+        if self.capturing is not None:
+            raise RuntimeError(f"{what} while a stream captures")
+
+
+MACHINE = _Machine()
+
+
+class _Memory:
+    """Counts its bytes as used for as long as a view of it is alive."""
+
+    def __init__(self, size: int) -> None:
+        MACHINE.allow("an allocation")
+        if MACHINE.used + size > MACHINE.total:
+            raise OutOfMemoryError(f"Out of memory allocating {size} bytes")
+        self.size = size
+        MACHINE.used += size
+        MACHINE.allocations += 1
+
+    def __del__(self) -> None:
+        MACHINE.used -= self.size
+
+
+class ndarray:  # noqa: N801 - cupy's name
+    """An array of the device."""
+
+    __array_ufunc__ = None
+
+    def __init__(self, host: Host, memory: _Memory) -> None:
+        self._host = host
+        self._memory = memory
+        self.shape, self.dtype, self.size = host.shape, host.dtype, host.size
+        self.ndim, self.nbytes, self.flags = host.ndim, host.nbytes, host.flags
+
+    def __array__(self, *arguments: Any, **named: Any) -> Host:
+        raise TypeError("Implicit conversion to a NumPy array is not allowed")
+
+    def __len__(self) -> int:
+        return len(self._host)
+
+    def __bool__(self) -> bool:
+        raise TypeError("the stand-in compares no numbers on the host")
+
+    @property
+    def data(self) -> Any:
+        return types.SimpleNamespace(ptr=self._host.ctypes.data)
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return {**self._host.__array_interface__, "version": 3, "stream": None}
+
+    @property
+    def T(self) -> ndarray:
+        return ndarray(self._host.T, self._memory)
+
+    def __getitem__(self, key: Any) -> ndarray:
+        found = self._host[_no_host(key)]
+        return ndarray(np.asarray(found), self._memory)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if isinstance(value, np.ndarray):
+            raise TypeError("a host array is copied by set()")
+        self._host[_no_host(key)] = value._host if isinstance(value, ndarray) else value
+
+    def reshape(self, *shape: Any) -> ndarray:
+        wanted = shape[0] if len(shape) == 1 and isinstance(shape[0], tuple) else shape
+        view = self._host.reshape(wanted)
+        if view.size and not np.shares_memory(view, self._host):
+            MACHINE.allow("a copy")
+        return ndarray(view, self._memory)
+
+    def astype(self, dtype: Any, copy: bool = True) -> ndarray:
+        if self.dtype == dtype and not copy:
+            return self
+        result = empty(self.shape, dtype)
+        result._host[...] = self._host
+        return result
+
+    def copy(self) -> ndarray:
+        return self.astype(self.dtype)
+
+    def fill(self, value: Any) -> None:
+        self._host.fill(value)
+
+    def get(self, out: Host | None = None) -> Host:
+        MACHINE.allow("a copy to the host")
+        if out is None:
+            return self._host.copy()
+        if out.dtype != self.dtype or out.shape != self.shape or not out.flags.c_contiguous:
+            raise TypeError("out does not fit")
+        out[...] = self._host
+        return out
+
+    def set(self, host: Host, stream: Any = None) -> None:
+        MACHINE.allow("a copy from the host")
+        if not isinstance(host, np.ndarray) or host.dtype != self.dtype:
+            raise TypeError(f"{self.dtype} array expected")
+        if host.shape != self.shape:
+            raise ValueError(f"shape {self.shape} expected; got {host.shape}")
+        if not self.flags.c_contiguous:
+            raise RuntimeError("Cannot set to non-contiguous array")
+        self._host[...] = host
+
+
+def _no_host(key: Any) -> Any:
+    if isinstance(key, np.ndarray):
+        raise TypeError("a device array is not indexed by a host array")
+    return key
+
+
+def empty(shape: Any, dtype: Any = float) -> ndarray:
+    """Memory that shows what was not written."""
+    host = np.empty(shape, dtype)
+    memory = _Memory(host.nbytes)
+    host.reshape(-1).view(np.uint8)[...] = 0xFF
+    return ndarray(host, memory)
+
+
+def zeros(shape: Any, dtype: Any = float) -> ndarray:
+    result = empty(shape, dtype)
+    result._host[...] = 0
+    return result
+
+
+def matmul(a: Any, b: Any, out: Any) -> ndarray:
+    """The product of two matrices, by cuBLAS and therefore not while a stream captures."""
+    if MACHINE.capturing is not None:
+        raise NotImplementedError("cuBLAS while a stream captures")
+    for array in (a, b, out):
+        if not isinstance(array, ndarray):
+            raise TypeError(f"Unsupported type {type(array)}")
+    if not out.flags.c_contiguous or {a.dtype, b.dtype} != {out.dtype}:
+        raise TypeError("out makes a hidden temporary")
+    if np.shares_memory(out._host, a._host) or np.shares_memory(out._host, b._host):
+        raise ValueError("out overlaps an argument")
+    with np.errstate(all="ignore"):
+        np.matmul(a._host, b._host, out=out._host)
+    return out
+
+
+class RawModule:
+    """CUDA C++ that the host's compiler builds when its first kernel is asked for."""
+
+    def __init__(self, *, code: str, options: tuple[str, ...] = ()) -> None:
+        self._code, self.options = code, options
+
+    def get_function(self, name: str) -> RawKernel:
+        built = build.library(self._code)
+        return RawKernel(name, built.calls[name], built.parameters[name])
+
+
+class RawKernel:
+    """A kernel; a launch runs it at once, or notes it where a stream captures."""
+
+    def __init__(self, name: str, call: Any, declared: list[build.Parameter]) -> None:
+        self.name, self._call, self._declared = name, call, declared
+        self._packed: dict[int, tuple[Any, Any, Any]] = {}
+
+    def __call__(self, grid: tuple[int], block: tuple[int], args: tuple[Any, ...]) -> None:
+        found = self._packed.get(id(args))
+        if found is None:
+            self._check(grid, block, args)
+            cells = [self._cell(*pair) for pair in zip(self._declared, args, strict=True)]
+            pointers = (ctypes.c_void_p * len(cells))(*map(ctypes.addressof, cells))
+            if len(self._packed) > 4000:
+                self._packed.clear()
+            found = self._packed[id(args)] = (args, cells, pointers)
+        MACHINE.launches += 1
+        if MACHINE.capturing is not None:
+            MACHINE.capturing.append((self, grid, block, args))
+            return
+        seed = next(MACHINE.seed)
+        order = seed % ORDERS if MACHINE.order is None else MACHINE.order
+        trouble = self._call(found[2], grid[0], block[0], order, seed)
+        if trouble:
+            raise RuntimeError(f"kernel {self.name}: {trouble.decode()}")
+
+    def _check(self, grid: tuple[int], block: tuple[int], args: tuple[Any, ...]) -> None:
+        if not 1 <= block[0] <= 1024 or not 1 <= grid[0] < 1 << 31:
+            raise ValueError(f"kernel {self.name}: CUDA_ERROR_INVALID_VALUE {grid} {block}")
+        if len(args) != len(self._declared):
+            raise TypeError(f"kernel {self.name} takes {len(self._declared)} arguments")
+
+    def _cell(self, declared: build.Parameter, value: Any) -> Any:
+        if isinstance(value, ndarray):
+            if not declared.pointer or value.dtype != declared.dtype:
+                raise TypeError(f"{self.name}: {declared.text} was given {value.dtype}")
+            return ctypes.c_void_p(value.data.ptr)
+        # As cupy passes them: a Python int has 64 bits, a Python float is a double.
+        number = np.array(value, {int: np.int64, float: np.float64}.get(type(value)))
+        null = declared.pointer and number.dtype.itemsize == 8 and number == 0
+        if not null and (declared.pointer or number.dtype != declared.dtype):
+            raise TypeError(f"{self.name}: {declared.text} was given {type(value).__name__}")
+        cell = (ctypes.c_char * 8)()
+        ctypes.memmove(cell, number.ctypes.data, number.dtype.itemsize)
+        return cell
+
+
+def module() -> types.ModuleType:
+    """Make the module."""
+    made = types.ModuleType("cupy", __doc__)
+    made.__spec__ = importlib.machinery.ModuleSpec("cupy", None)
+    public = (ndarray, empty, zeros, matmul, RawModule, RawKernel)
+    for entry in public:
+        setattr(made, entry.__name__, entry)
+    return made
+
+
+def install() -> None:
+    """Put the module where ``import cupy`` finds it, and a driver where fastmlp asks for one."""
+    sys.modules["cupy"] = module()
+    driver.missing = lambda: None
