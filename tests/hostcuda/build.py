@@ -18,8 +18,9 @@ import numpy as np
 SHIM = Path(__file__).with_name("shim.hpp")
 FLAGS = ("-std=c++17", "-O1", "-ffp-contract=off", "-fPIC", "-shared", "-w", "-Wl,-Bsymbolic")
 
-KERNEL = re.compile(r'^(?:KERNEL|extern "C" __global__ void) (\w+)\(([^)]*)\)', re.MULTILINE)
-DEFINED = re.compile(r"\b(\w+)\([^;{}]*\)\s*\{")
+_START = r'^(?:KERNEL|extern "C" __global__ void'
+KERNEL = re.compile(_START + r") (\w+)\(([^)]*)\)", re.MULTILINE)
+DEFINED = re.compile(_START + r"|static __device__ [\w ]+) (\w+)\(", re.MULTILINE)
 WAITS = ("__syncthreads", "__shfl_xor_sync")
 
 TYPES = {
@@ -75,6 +76,7 @@ def _parameter(text: str, aliases: dict[str, str]) -> Parameter:
 
 def waiting(code: str) -> set[str]:
     """Functions that come to a barrier or a shuffle, by themselves or through others."""
+    code = re.sub(r"//.*", "", code)
     places = [(found.start(), found.group(1)) for found in DEFINED.finditer(code)]
     ends = [start for start, _ in places[1:]] + [len(code)]
     bodies: dict[str, str] = {}
