@@ -11,11 +11,13 @@ import pytest
 from hypothesis import settings
 
 from fastmlp import kernels
+from fastmlp.kernels import driver
 
 from .hostcuda import build, standin
 
 BACKENDS = ("numpy", "numba", "cupy")
 ON_DEVICE = "FASTMLP_TEST_GPU" in os.environ
+REAL_MISSING = driver.missing
 DEFAULT_SEED = 20260401
 
 # Compiling takes seconds, so no example has a deadline. In CI the same examples come every time.
@@ -40,7 +42,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     missing = {name: why for name, why in kernels.available().items() if why is not None}
     return [
         f"fastmlp: --seed={config.getoption('--seed')}, not loadable here: {missing or 'nothing'}",
-        f"fastmlp: backend cupy {'on a device' if ON_DEVICE else 'over a stand-in, no GPU is used'}",
+        f"fastmlp: backend cupy {'on a device' if ON_DEVICE else 'over a stand-in: no GPU here'}",
     ]
 
 
@@ -52,6 +54,31 @@ def backend(request: pytest.FixtureRequest) -> str:
     if reason is not None:
         pytest.skip(f"backend {name}: {reason}")
     return name
+
+
+STAND_IN_ONLY_HERE = "the stand-in for cupy is in this process only"
+
+
+@pytest.fixture
+def shared_backend(backend: str) -> str:
+    """As `backend`, for tests that start other processes."""
+    if backend == "cupy" and not ON_DEVICE:
+        pytest.skip(STAND_IN_ONLY_HERE)
+    return backend
+
+
+@pytest.fixture
+def fast_backend(backend: str) -> str:
+    """As `backend`, for tests that train for minutes where nothing is fast."""
+    if backend == "cupy" and not ON_DEVICE:
+        pytest.skip("the stand-in for cupy is too slow")
+    return backend
+
+
+@pytest.fixture
+def no_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine on which the GPU backend can't be loaded."""
+    monkeypatch.setattr(driver, "missing", lambda: "no NVIDIA driver is installed")
 
 
 @pytest.fixture

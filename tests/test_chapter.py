@@ -521,19 +521,19 @@ def test_mnist_is_read_as_the_chapter_does(signed: Split, mnist_folder: Path) ->
 
 @pytest.mark.mnist
 def test_mnist_by_hand_costs_what_the_chapter_says(
-    signed: Split, example: Any, backend: str
+    signed: Split, example: Any, fast_backend: str
 ) -> None:
     script = example("mnist_by_hand")
-    run = script.train(script.network("float64", backend), signed.X_train, signed.y_train, 2)
+    run = script.train(script.network("float64", fast_backend), signed.X_train, signed.y_train, 2)
     assert run.cost == pytest.approx([66739.708810769, 47830.40014376355], rel=1e-9)
 
 
 @pytest.mark.mnist
 @pytest.mark.long
 @pytest.mark.timeout(3600)
-def test_mnist_by_hand_to_the_end(signed: Split, example: Any, backend: str) -> None:
+def test_mnist_by_hand_to_the_end(signed: Split, example: Any, fast_backend: str) -> None:
     script = example("mnist_by_hand")
-    net = script.network("float64", backend)
+    net = script.network("float64", fast_backend)
     run = script.train(net, signed.X_train, signed.y_train, script.EPOCHS)
     assert run.cost[-1] == pytest.approx(5065.780803021795, abs=1)
     assert run.training[-1] == pytest.approx(0.9928, abs=2e-4)

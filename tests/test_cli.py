@@ -367,6 +367,7 @@ def test_info_on_a_network(capsys: pytest.CaptureFixture[str]) -> None:
         ("bench --layers 5", "layer_sizes must have at least"),
     ],
 )
+@pytest.mark.usefixtures("no_device")
 def test_errors_are_one_line(capsys: pytest.CaptureFixture[str], words: str, why: str) -> None:
     Path("junk").write_text("this is no network at all")
     Path("table.csv").write_text("1,2,3\n")
@@ -456,9 +457,9 @@ def test_numba_stays_out_until_needed() -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGINT")
-def test_ctrl_c_keeps_the_network(backend: str) -> None:
-    words = ("train", "digits", "--backend", backend, "--epochs", "100000000", "--output", "net")
-    with command(*words) as child:
+def test_ctrl_c_keeps_the_network(shared_backend: str) -> None:
+    words = ("train", "digits", "--backend", shared_backend, "--epochs", "100000000")
+    with command(*words, "--output", "net") as child:
         assert child.stderr is not None
         while not child.stderr.readline().startswith("epoch"):
             assert child.poll() is None

@@ -53,7 +53,22 @@ ORDER = (
 
 BACKENDS = {"reference": "numpy", "numba_cpu": "numba", "cupy_gpu": "cupy"}
 FOLDERS = ("fastmlp", "kernels", "tests", "examples", "benchmarks", "docs", ".ci")
-TEXT = {".py", ".md", ".rst", ".toml", ".cfg", ".in", ".txt", ".yml", ".yaml", ".json", ".cu", ".cuh", ".hpp", ""}
+TEXT = {
+    ".py",
+    ".md",
+    ".rst",
+    ".toml",
+    ".cfg",
+    ".in",
+    ".txt",
+    ".yml",
+    ".yaml",
+    ".json",
+    ".cu",
+    ".cuh",
+    ".hpp",
+    "",
+}
 
 
 def _files(*folders: str) -> Iterator[Path]:

@@ -585,6 +585,7 @@ def test_networks_beyond_the_memory(sizes: tuple[int, ...]) -> None:
     assert repr(rng.bit_generator.state) == untouched
 
 
+@pytest.mark.usefixtures("no_device")
 def test_cupy_says_what_is_missing() -> None:
     with pytest.raises(ImportError, match="backend 'cupy' can't be used"):
         MLP((2, 2), backend="cupy")

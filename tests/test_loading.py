@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import subprocess
 import sys
+import types
+from typing import Any
 
 import pytest
 
 from fastmlp import kernels
+from fastmlp.kernels import driver
+
+from .conftest import REAL_MISSING
 
 
 def test_the_reference_is_always_there() -> None:
@@ -35,9 +41,50 @@ def test_a_missing_package_says_how_to_install_it(monkeypatch: pytest.MonkeyPatc
         kernels.load("numba")
 
 
-def test_a_backend_that_is_not_shipped_names_those_that_are() -> None:
+def test_a_backend_that_is_not_shipped_names_those_that_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kernels, "_shipped", lambda name: name != "cupy")
     with pytest.raises(ImportError, match=r"no GPU kernels; it has numpy, numba"):
         kernels.load("cupy")
+
+
+def test_a_gpu_backend_without_a_driver_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_library(name: str) -> None:
+        raise OSError(name)
+
+    monkeypatch.setattr(driver, "missing", REAL_MISSING)
+    monkeypatch.setattr(driver.ctypes, "CDLL", no_library)
+    monkeypatch.setitem(sys.modules, "cupy", types.ModuleType("cupy"))
+    sys.modules["cupy"].__spec__ = importlib.machinery.ModuleSpec("cupy", None)
+    driver.missing.cache_clear()
+    reason = kernels.available()["cupy"]
+    driver.missing.cache_clear()
+    assert reason is not None
+    assert "no NVIDIA driver is installed" in reason
+    with pytest.raises(ImportError, match="backend 'cupy' can't be used: no NVIDIA driver"):
+        kernels.load("cupy")
+
+
+@pytest.mark.parametrize(("status", "devices"), [(100, 1), (0, 0), (0, 2)])
+def test_a_driver_is_asked_for_its_devices(
+    status: int, devices: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Driver:
+        @staticmethod
+        def cuInit(flags: int) -> int:
+            return status
+
+        @staticmethod
+        def cuDeviceGetCount(place: Any) -> int:
+            place._obj.value = devices
+            return 0
+
+    monkeypatch.setattr(driver.ctypes, "CDLL", lambda name: Driver)
+    REAL_MISSING.cache_clear()
+    reason = REAL_MISSING()
+    REAL_MISSING.cache_clear()
+    assert (reason is None) == (status == 0 and devices > 0)
 
 
 def test_asking_what_is_available_imports_nothing() -> None:

@@ -501,7 +501,8 @@ def test_exact_resume(shuffle: Any, dtype: str, backend: str, tmp_path: Path) ->
     np.testing.assert_array_equal(whole.forward(X), loaded.forward(X))
 
 
-def test_exact_resume_in_another_process(backend: str, tmp_path: Path) -> None:
+def test_exact_resume_in_another_process(shared_backend: str, tmp_path: Path) -> None:
+    backend = shared_backend
     whole, half = _net(backend, dropout=0.3), _net(backend, dropout=0.3)
     whole.fit(X, CLASSES, epochs=10, batch_size=8)
     half.fit(X, CLASSES, epochs=4, batch_size=8)
@@ -620,6 +621,7 @@ def test_whatever_arrays_a_file_has_is_checked(tmp_path: Path) -> None:
         MLP.load(tmp_path / "forged", backend="numpy")
 
 
+@pytest.mark.usefixtures("no_device")
 def test_a_failed_load_says_which_backend_is_missing(tmp_path: Path) -> None:
     _net("numpy").save(tmp_path / "net")
     with pytest.raises(ImportError, match="cupy"):
@@ -642,6 +644,7 @@ def test_moving_in_mid_training(backend: str) -> None:
         assert_close(moves.parameters[name], array, "training")
 
 
+@pytest.mark.usefixtures("no_device")
 def test_a_refused_move_changes_nothing() -> None:
     net = _net("numpy")
     with pytest.raises(ImportError, match="cupy"):

@@ -39,7 +39,7 @@ from fastmlp import (
     training,
 )
 
-from .conftest import BACKENDS
+from .conftest import BACKENDS, ON_DEVICE, STAND_IN_ONLY_HERE
 
 ROOT = Path(__file__).resolve().parents[1]
 RNG = np.random.default_rng(3)
@@ -164,6 +164,8 @@ def halves(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     reason = kernels.available()[backend]
     if reason is not None:
         pytest.skip(f"backend {backend}: {reason}")
+    if backend == "cupy" and not ON_DEVICE:
+        pytest.skip(STAND_IN_ONLY_HERE)
     folder = tmp_path_factory.mktemp(backend)
     np.savez(folder / "data.npz", X=X, y=Y, w=W)
     fits = {name: case.fit for name, case in CASES.items()}
@@ -228,7 +230,7 @@ def test_copies_go_on_alike(name: str, backend: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_moving_keeps_the_state(name: str, backend: str) -> None:
     """There and back again is nothing; going on elsewhere is the same to rounding."""
-    case, (other,) = CASES[name], [b for b in BACKENDS if b != backend]
+    case, other = CASES[name], BACKENDS[BACKENDS.index(backend) - 1]
     if kernels.available()[other] is not None:
         pytest.skip(f"backend {other}: {kernels.available()[other]}")
     net = _net(backend, case)
@@ -324,9 +326,9 @@ def _interrupted(*arguments: str) -> dict[str, Any]:
 @pytest.mark.skipif(os.name == "nt", reason="no signals there")
 @pytest.mark.parametrize("progress", ["off", "lines", "live"])
 @pytest.mark.parametrize(("rows", "batch"), [(256, 32), (400_000, 64)], ids=["short", "long"])
-def test_ctrl_c_in_a_long_fit(rows: int, batch: int, progress: str, backend: str) -> None:
+def test_ctrl_c_in_a_long_fit(rows: int, batch: int, progress: str, shared_backend: str) -> None:
     """Epochs of milliseconds, or one that would take minutes."""
-    found = _interrupted(backend, progress, str(rows), str(batch))
+    found = _interrupted(shared_backend, progress, str(rows), str(batch))
     print(f"caught after {found['delay']:.2f} s")
     assert found["delay"] < 1
     assert found["finite"]
@@ -389,9 +391,9 @@ print(times, partly)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no signals there")
-def test_a_storm_of_ctrl_c(backend: str) -> None:
+def test_a_storm_of_ctrl_c(shared_backend: str) -> None:
     """Whenever it comes: whole updates, whole entries of the history, and training goes on."""
-    assert _run(STORM, backend, "150").startswith("150 ")
+    assert _run(STORM, shared_backend, "150").startswith("150 ")
 
 
 # Divergence

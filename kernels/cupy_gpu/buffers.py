@@ -23,8 +23,8 @@ class LayerBuffers:
         self.A = empty(rows * layer.units, stored)
         drops = layer.dropout > 0 and not last
         self.dropped = empty(rows * layer.units, stored) if drops else None
-        self.hat: DeviceArray | None = None
-        self.spread: DeviceArray | None = None
+        self.hat: DeviceArray = None
+        self.spread: DeviceArray = None
         self.moments: Moments | None = None
         if layer.normalization is not None:
             self.hat = empty(rows * layer.columns, stored)

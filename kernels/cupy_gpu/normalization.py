@@ -147,11 +147,15 @@ def _normalization(kind: str, forward: Any) -> Normalization:
         dZ: Any, dscale: Any, dshift: Any, dY: Any, hat: Any, spread: Any, scale: Any
     ) -> None:
         kernels = kernels_for(dZ)
-        given = [source(array, dZ.dtype) for array in (dY, hat, spread, scale)]
+        dy, centred, wide, factor = (source(a, dZ.dtype) for a in (dY, hat, spread, scale))
         with ExitStack() as stack:
-            outs = [stack.enter_context(destination(a)) for a in (dZ, dscale, dshift)]
-            scratch = _scratch(kernels, given[0])
-            for launch in backward_launches(kernels, kind, *outs, *given, scratch):
+            dz, by_scale, by_shift = (
+                stack.enter_context(destination(a)) for a in (dZ, dscale, dshift)
+            )
+            for launch in backward_launches(
+                *(kernels, kind, dz, by_scale, by_shift, dy, centred, wide, factor),
+                _scratch(kernels, dy),
+            ):
                 launch()
 
     return Normalization(forward, backward)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,8 @@ BATCHES = 4096
 PROGRAMS = 16
 """Programs that are kept; each belongs to one number of rows."""
 
-Program = list[Callable[[], None]]
+Program = list[Any]
+"""Launches and products, in order; each is called without arguments."""
 
 
 class Plan:
@@ -51,7 +53,7 @@ class Plan:
         self.vector = zeros((1 + self.slots) * self.size + running, self.dtype)
         self.parameters = self.vector[: self.size]
         ends = [(1 + i) * self.size for i in range(self.slots + 1)]
-        self.slot_vectors = [self.vector[a:b] for a, b in zip(ends, ends[1:], strict=False)]
+        self.slot_vectors = [self.vector[a:b] for a, b in pairwise(ends)]
         self.statistics = self.vector[(1 + self.slots) * self.size :]
         self.gradient = zeros(self.size, self.dtype)
         self.numbers = zeros(len(NUMBERS), "float64")

@@ -6,7 +6,7 @@ place. A is the activation's value.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,9 @@ from .plan import Plan, Program
 from .random import kept_and_threshold
 
 Launches = Iterator[Any]
+
+_Slopes = tuple[DeviceArray, DeviceArray, DeviceArray]
+"""A gradient, the buffer that it lies in, and the one that is free."""
 
 
 class Passes:
@@ -35,15 +38,15 @@ class Passes:
 
     # Views
 
-    def Z(self, number: int) -> DeviceArray:
+    def z_of(self, number: int) -> DeviceArray:
         """Z of a layer, which normalization turns into Y."""
         return self._matrix(self.buffers.layers[number].Z, self.layers[number].columns)
 
-    def A(self, number: int) -> DeviceArray:
+    def a_of(self, number: int) -> DeviceArray:
         """What a layer's activation gives."""
         return self._matrix(self.buffers.layers[number].A, self.layers[number].units)
 
-    def X(self, number: int) -> DeviceArray:
+    def x_of(self, number: int) -> DeviceArray:
         """What a layer is given."""
         if number == 0:
             return self._matrix(self.buffers.X, self.layers[0].inputs)
@@ -51,7 +54,7 @@ class Passes:
         flat = before.dropped if self._drops(number - 1) else before.A
         return self._matrix(flat, self.layers[number].inputs)
 
-    def T(self, labelled: bool) -> DeviceArray:
+    def t_of(self, labelled: bool) -> DeviceArray:
         """Class indices (rows,) or targets (rows, outputs)."""
         if labelled:
             return self.buffers.labels[: self.rows]
@@ -72,8 +75,8 @@ class Passes:
     def forward(self, outputs: bool) -> Launches:
         """All layers; `outputs`: the last activation too, where the loss does not need it."""
         for number, layer in enumerate(self.layers):
-            views, Z = self.parameters[number], self.Z(number)
-            yield partial(multiply, Z, self.X(number), views["weights"])
+            views, Z = self.parameters[number], self.z_of(number)
+            yield partial(multiply, Z, self.x_of(number), views["weights"])
             last = number == len(self.layers) - 1
             bias: DeviceArray | None = views["biases"]
             if layer.normalization is not None or (last and self.joined and not outputs):
@@ -85,14 +88,14 @@ class Passes:
                 kept = Z if bias is not None else None
                 learned = self._learned(views, number)
                 yield from activations.forward_launches(
-                    *(self.kernels, layer.activation, self.A(number), kept, Z, bias),
+                    *(self.kernels, layer.activation, self.a_of(number), kept, Z, bias),
                     *(learned, layer.constant),
                 )
             if self._drops(number):
-                yield self._drop(number, self.X(number + 1), self.A(number))
+                yield self._drop(number, self.x_of(number + 1), self.a_of(number))
 
     def _normalize(self, number: int, views: dict[str, DeviceArray]) -> Launches:
-        own, Z = self.buffers.layers[number], self.Z(number)
+        own, Z = self.buffers.layers[number], self.z_of(number)
         hat = self._matrix(own.hat, self.layers[number].columns)
         scale, shift = views["scale"], views["shift"]
         if own.moments is None:
@@ -125,10 +128,12 @@ class Passes:
 
     def _loss(self, D: DeviceArray | None, labelled: bool, weighted: bool) -> Any:
         network, last = self.plan.network, len(self.layers) - 1
-        code = LOSS_CODES[(network.loss, self.layers[-1].activation) if self.joined else network.loss]
+        code = LOSS_CODES[
+            (network.loss, self.layers[-1].activation) if self.joined else network.loss
+        ]
         return losses.loss_launch(
             *(self.kernels, code, network.loss_constant, self.buffers.losses[: self.rows], D),
-            *(self.Z(last) if self.joined else self.A(last), self.T(labelled)),
+            *(self.z_of(last) if self.joined else self.a_of(last), self.t_of(labelled)),
             self.buffers.w[: self.rows] if weighted else None,
             self.plan.numbers if D is not None else None,
         )
@@ -180,9 +185,9 @@ class Passes:
 
     def _activation(
         self, number: int, dA: DeviceArray, slopes: DeviceArray, spare: DeviceArray
-    ) -> Iterator[Any]:
+    ) -> Generator[Any, None, _Slopes]:
         """From dA, which lies in `slopes`, to dY; return it and where it and nothing lies."""
-        layer, Z = self.layers[number], self.Z(number)
+        layer, Z = self.layers[number], self.z_of(number)
         learned = self._learned(self.parameters[number], number)
         if learned:
             yield from activations.learned_launches(
@@ -196,7 +201,7 @@ class Passes:
             slopes, spare = spare, slopes
             dY = self._matrix(slopes, layer.columns)
         yield activations.backward_launch(
-            *(self.kernels, layer.activation, dY, dA, Z, self.A(number), learned, layer.constant)
+            *(self.kernels, layer.activation, dY, dA, Z, self.a_of(number), learned, layer.constant)
         )
         return dY, slopes, spare
 
@@ -212,7 +217,7 @@ class Passes:
                 *(dY, into["scale"], into["shift"], dY, hat, spread),
                 *(self.parameters[number]["scale"], self.buffers.scratch),
             )
-        yield partial(multiply, into["weights"], self.X(number).T, dY)
+        yield partial(multiply, into["weights"], self.x_of(number).T, dY)
         if kind == "batch" and self.training:
             # The mean takes the bias away; what is left of its gradient is rounding noise.
             biases = into["biases"]
@@ -317,9 +322,7 @@ def measure(plan: Plan, rows: int, labelled: bool) -> Program:
     )
 
 
-def differentiate(
-    plan: Plan, rows: int, labelled: bool, weighted: bool, training: bool
-) -> Program:
+def differentiate(plan: Plan, rows: int, labelled: bool, weighted: bool, training: bool) -> Program:
     """The gradient and the loss of `rows` rows."""
     plan.reserve(rows)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import weakref
 from typing import Any, NamedTuple
 
 from ..contract import Data, Order
@@ -21,14 +21,55 @@ class Resident(NamedTuple):
     w: DeviceArray | None
 
 
+def labelled(T: Any) -> bool:
+    """Whether targets are class indices."""
+    return T is not None and T.ndim == 1
+
+
 def resident(plan: Plan, data: Data) -> Resident:
     """Copy to the device what does not lie there."""
     X, T, w = data
     return Resident(
         X if is_device(X) else upload(X, X.dtype),
-        _copied(T, "int64" if T is not None and T.ndim == 1 else plan.dtype),
+        _copied(T, "int64" if labelled(T) else plan.dtype),
         _copied(w, plan.dtype),
     )
+
+
+def training_rows(plan: Plan, data: Data) -> Resident:
+    """As `resident`; the copies stay until other data come, or the caller drops its arrays.
+
+    The slices of an epoch, and the epochs of a fit, come with the same arrays again and again.
+    """
+    held: Held | None = plan.held
+    if held is None or any(
+        (kept and kept()) is not array for kept, array in zip(held.given, data, strict=True)
+    ):
+        plan.held = None  # the old rows go first: there may be no room for both
+        rows = resident(plan, data)
+        held = plan.held = Held(rows, tuple(_reference(plan, array) for array in data))
+    return held.rows
+
+
+class Held(NamedTuple):
+    """Rows on the device, and the arrays of which they are copies."""
+
+    rows: Resident
+    given: tuple[Any, ...]
+
+
+def _reference(plan: Plan, array: Any) -> Any:
+    """A weak reference: with the caller's array its copy goes."""
+    if array is None:
+        return None
+    owner = weakref.ref(plan)
+
+    def forget(gone: Any) -> None:
+        living = owner()
+        if living is not None and living.held is not None and gone in living.held.given:
+            living.held = None
+
+    return weakref.ref(array, forget)
 
 
 def _copied(array: Any, dtype: Any) -> DeviceArray | None:
@@ -41,7 +82,7 @@ def gather(plan: Plan, data: Resident, order: Order, batch: int, rows: int) -> P
     index = buffers.index[:rows]
     total, inputs = data.X.shape
     listed = None if order.listed is None else upload(order.listed, "int64")
-    launches: list[Callable[[], None]] = [
+    launches: Program = [
         kernels.launch(
             *("batch_index", rows, index, plan.clock, listed, ORDERS[order.kind]),
             *(total, shuffle_bits(total), order.key, batch, rows),
@@ -52,7 +93,7 @@ def gather(plan: Plan, data: Resident, order: Order, batch: int, rows: int) -> P
         ),
     ]
     if data.T is not None or data.w is not None:
-        labels, dense = (data.T, None) if data.T is not None and data.T.ndim == 1 else (None, data.T)
+        labels, dense = (data.T, None) if labelled(data.T) else (None, data.T)
         launches.append(
             kernels.launch(
                 *("gather_targets", rows, buffers.labels, buffers.T, buffers.w),

@@ -10,7 +10,7 @@ from ..contract import Array, Data, Order
 from . import programs
 from .device import is_device
 from .plan import BATCHES, Plan, Program
-from .rows import Resident, gather, resident
+from .rows import Resident, gather, resident, training_rows
 
 INFERENCE_ROWS = 1 << 14
 """Most rows of a prediction that pass through the network together."""
@@ -92,7 +92,7 @@ def train_steps(
     """
     made = 0
     with plan.lock:
-        rows = resident(plan, data)
+        rows = training_rows(plan, data)
         for start in range(0, count, BATCHES):
             part = losses[start : min(start + BATCHES, count)]
             made += _train(

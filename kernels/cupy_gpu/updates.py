@@ -46,9 +46,7 @@ def update_launch(
 
 
 def _rule(name: str) -> UpdateRule:
-    def apply(
-        p: Any, slots: Any, g: Any, rate: float, step: int, constants: Constants
-    ) -> None:
+    def apply(p: Any, slots: Any, g: Any, rate: float, step: int, constants: Constants) -> None:
         kernels = kernels_for(p)
         numbers = empty(len(NUMBERS), "float64")
         kernels.launch(

@@ -26,6 +26,10 @@ ORDERS = 3
 """Forward, backward, by chance: launch after launch takes the next one."""
 
 
+KEPT = 24
+"""Launches whose packed arguments a kernel keeps."""
+
+
 class OutOfMemoryError(MemoryError):
     """What cupy raises where the device is full."""
 
@@ -35,7 +39,7 @@ class _Machine:
 
     def __init__(self) -> None:
         self.capturing: list[Any] | None = None
-        self.total = 8 << 30
+        self.total = 1 << 50
         self.used = 0
         self.order: int | None = None
         self.seed = itertools.count(1)
@@ -54,6 +58,7 @@ class _Memory:
     """Counts its bytes as used for as long as a view of it is alive."""
 
     def __init__(self, size: int) -> None:
+        self.size = 0
         MACHINE.allow("an allocation")
         if MACHINE.used + size > MACHINE.total:
             raise OutOfMemoryError(f"Out of memory allocating {size} bytes")
@@ -206,8 +211,9 @@ class RawKernel:
             self._check(grid, block, args)
             cells = [self._cell(*pair) for pair in zip(self._declared, args, strict=True)]
             pointers = (ctypes.c_void_p * len(cells))(*map(ctypes.addressof, cells))
-            if len(self._packed) > 4000:
-                self._packed.clear()
+            # Few: whatever is kept here keeps its arrays alive.
+            if len(self._packed) >= KEPT:
+                self._packed.pop(next(iter(self._packed)))
             found = self._packed[id(args)] = (args, cells, pointers)
         MACHINE.launches += 1
         if MACHINE.capturing is not None:
