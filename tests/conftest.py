@@ -36,6 +36,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--seed", type=int, default=DEFAULT_SEED, help="seed of the fixture rng, for every test"
     )
+    parser.addoption(
+        "--write-resources", action="store_true", help="write what test_nvrtc.py compares with"
+    )
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

@@ -42,7 +42,7 @@ BLOCKS = 4096
 SHORT_ROW = 32
 """Longest row that one thread takes alone; longer ones get the 32 threads of a warp."""
 
-OPTIONS = ("-std=c++17", "--extra-device-vectorization")
+OPTIONS = ("-std=c++17",)
 """For NVRTC. Nothing here may trade accuracy: no --use_fast_math."""
 
 _SIGNATURE = re.compile(r"^KERNEL (\w+)\(([^)]*)\)", re.MULTILINE)

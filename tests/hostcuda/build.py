@@ -20,7 +20,7 @@ FLAGS = ("-std=c++17", "-O1", "-ffp-contract=off", "-fPIC", "-shared", "-w", "-W
 
 _START = r'^(?:KERNEL|extern "C" __global__ void'
 KERNEL = re.compile(_START + r") (\w+)\(([^)]*)\)", re.MULTILINE)
-DEFINED = re.compile(_START + r"|static __device__ [\w ]+) (\w+)\(", re.MULTILINE)
+DEFINED = re.compile(_START + r"|inline __device__ [\w ]+) (\w+)\(", re.MULTILINE)
 WAITS = ("__syncthreads", "__shfl_xor_sync")
 
 TYPES = {

@@ -1,7 +1,7 @@
 // Activations by their codes, which the text in front of the files defines. u and v are learned
 // numbers of a unit. NaN stays NaN: that is why conditions are written the way round they are.
 
-static __device__ real activated(int code, real z, real constant, real u, real v) {
+inline __device__ real activated(int code, real z, real constant, real u, real v) {
     real low = z < 0 ? z : (z != z ? z : (real)0);
     switch (code) {
         case SIGMOID: return logistic(z);
@@ -22,7 +22,7 @@ static __device__ real activated(int code, real z, real constant, real u, real v
     }
 }
 
-static __device__ real activation_slope(
+inline __device__ real activation_slope(
     int code, real da, real z, real a, real constant, real u, real v
 ) {
     real low = z < 0 ? z : (z != z ? z : (real)0);
@@ -106,7 +106,7 @@ KERNEL learned_partials(
 }
 
 // Whether a piece of maxout takes the lead: NaN does, once.
-static __device__ bool leads(real z, real largest) {
+inline __device__ bool leads(real z, real largest) {
     return z > largest || (z != z && largest == largest);
 }
 
@@ -142,7 +142,7 @@ KERNEL maxout_backward(
 
 // LANES threads share a row: one where rows are short, a warp where they are long.
 template <int LANES>
-static __device__ void softmax_rows(stored *A, const stored *Z, whole rows, int units) {
+inline __device__ void softmax_rows(stored *A, const stored *Z, whole rows, int units) {
     int lane = threadIdx.x % LANES;
     for (whole row = first_index() / LANES; row < rows; row += all_threads() / LANES) {
         const stored *z = Z + row * units;
@@ -169,7 +169,7 @@ KERNEL softmax_forward_long(stored *A, const stored *Z, whole rows, int units) {
 }
 
 template <int LANES>
-static __device__ void softmax_slopes(
+inline __device__ void softmax_slopes(
     stored *dZ, const stored *dA, const stored *A, whole rows, int units
 ) {
     int lane = threadIdx.x % LANES;

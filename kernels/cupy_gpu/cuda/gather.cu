@@ -14,7 +14,7 @@ KERNEL batch_index(
 }
 
 template <typename Given>
-static __device__ void gather_rows(
+inline __device__ void gather_rows(
     stored *X, const Given *given, const whole *index, whole n, int columns
 ) {
     Walk walk(columns);
@@ -56,7 +56,7 @@ KERNEL gather_targets(
 
 // found[0] = 1 where an entry is NaN or infinite: whoever writes, writes the same.
 template <typename Given>
-static __device__ void look_for_odd(int *found, const Given *x, whole n) {
+inline __device__ void look_for_odd(int *found, const Given *x, whole n) {
     for (whole i = first_index(); i < n; i += all_threads()) {
         auto number = widened(x[i]);
         if (!(number - number == 0)) found[0] = 1;

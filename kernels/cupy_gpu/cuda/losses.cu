@@ -1,9 +1,9 @@
 // Losses by their codes: each number's term and its slope. A joined loss is a code of its own that
 // reads Z where the others read A.
 
-static __device__ real cut(real a, real low) { return a < low ? low : a; }
+inline __device__ real cut(real a, real low) { return a < low ? low : a; }
 
-static __device__ real loss_term(int code, real constant, real a, real t, real outputs, real *slope) {
+inline __device__ real loss_term(int code, real constant, real a, real t, real outputs, real *slope) {
     real d = a - t;
     switch (code) {
         case CROSS_ENTROPY: {
@@ -75,7 +75,7 @@ static __device__ real loss_term(int code, real constant, real a, real t, real o
 // Row losses and the gradient D by A (by Z for a joined loss), times w and the batch's share.
 // Null: no losses, no D, no w, no numbers (a share of 1); labels or T. D may be A itself.
 template <int LANES>
-static __device__ void loss_rows(
+inline __device__ void loss_rows(
     real *losses, stored *D, const stored *A, const whole *labels, const real *T, const real *w,
     const double *numbers, int code, real constant, whole rows, int outputs
 ) {

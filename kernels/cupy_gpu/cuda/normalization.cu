@@ -90,7 +90,7 @@ KERNEL batch_backward(
 }
 
 template <int LANES>
-static __device__ void normalized_rows(
+inline __device__ void normalized_rows(
     stored *Y, stored *hat, real *spread, const stored *Z, const real *scale, const real *shift,
     whole rows, int columns
 ) {
@@ -130,7 +130,7 @@ KERNEL layer_forward_long(
 }
 
 template <int LANES>
-static __device__ void normalized_slopes(
+inline __device__ void normalized_slopes(
     stored *dZ, const stored *dY, const stored *hat, const real *spread, const real *scale, whole rows,
     int columns
 ) {

@@ -20,18 +20,18 @@ union float_bits {
     unsigned int bits;
 };
 
-static __device__ float widened(float x) { return x; }
-static __device__ double widened(double x) { return x; }
+inline __device__ float widened(float x) { return x; }
+inline __device__ double widened(double x) { return x; }
 
-static __device__ float widened(unsigned char x) { return (float)x; }
+inline __device__ float widened(unsigned char x) { return (float)x; }
 
-static __device__ float widened(bf16 x) {
+inline __device__ float widened(bf16 x) {
     float_bits f;
     f.bits = (unsigned int)x.bits << 16;
     return f.number;
 }
 
-static __device__ float widened(half_bits x) {
+inline __device__ float widened(half_bits x) {
     unsigned int sign = (unsigned int)(x.bits & 0x8000) << 16;
     unsigned int rest = x.bits & 0x7fff;
     float_bits f;
@@ -46,11 +46,11 @@ static __device__ float widened(half_bits x) {
     return f.number;
 }
 
-static __device__ void put(float *p, float x) { *p = x; }
-static __device__ void put(double *p, double x) { *p = x; }
+inline __device__ void put(float *p, float x) { *p = x; }
+inline __device__ void put(double *p, double x) { *p = x; }
 
 // To the nearest, to even in a tie; NaN stays NaN.
-static __device__ void put(bf16 *p, float x) {
+inline __device__ void put(bf16 *p, float x) {
     float_bits f;
     f.number = x;
     if (x != x) {
@@ -60,8 +60,8 @@ static __device__ void put(bf16 *p, float x) {
     p->bits = (unsigned short)((f.bits + 0x7fff + (f.bits >> 16 & 1)) >> 16);
 }
 
-static __device__ whole first_index() { return (whole)blockIdx.x * blockDim.x + threadIdx.x; }
-static __device__ whole all_threads() { return (whole)gridDim.x * blockDim.x; }
+inline __device__ whole first_index() { return (whole)blockIdx.x * blockDim.x + threadIdx.x; }
+inline __device__ whole all_threads() { return (whole)gridDim.x * blockDim.x; }
 
 // Runs through a matrix with one division for a thread instead of one for a number.
 struct Walk {
@@ -88,14 +88,14 @@ struct Walk {
 
 // Sums over LANES neighbouring threads, in a fixed order; every one of them gets the sum.
 template <int LANES>
-static __device__ real sum_of_lanes(real x) {
+inline __device__ real sum_of_lanes(real x) {
     for (int distance = LANES / 2; distance > 0; distance /= 2)
         x += __shfl_xor_sync(0xffffffffu, x, distance);
     return x;
 }
 
 template <int LANES>
-static __device__ real largest_of_lanes(real x) {
+inline __device__ real largest_of_lanes(real x) {
     for (int distance = LANES / 2; distance > 0; distance /= 2) {
         real other = __shfl_xor_sync(0xffffffffu, x, distance);
         x = other > x ? other : x;
@@ -104,7 +104,7 @@ static __device__ real largest_of_lanes(real x) {
 }
 
 // Sums over a block of any power of two up to 256 threads; every thread gets the sum.
-static __device__ double sum_of_block(double x) {
+inline __device__ double sum_of_block(double x) {
     __shared__ double parts[256];
     parts[threadIdx.x] = x;
     __syncthreads();

@@ -4,7 +4,7 @@ struct Words {
     unsigned int w[4];
 };
 
-static __device__ Words philox(
+inline __device__ Words philox(
     unsigned int c0, unsigned int c1, unsigned int c2, unsigned int c3, unsigned int k0, unsigned int k1
 ) {
     for (int round = 0; round < 10; round++) {
@@ -34,7 +34,7 @@ KERNEL philox_words(
 }
 
 // A thread makes four neighbouring units of a row out of one counter.
-static __device__ void dropout_words(
+inline __device__ void dropout_words(
     Words *words, whole *row, int *unit, whole place, int blocks, word key, word step, int layer
 ) {
     *row = place / blocks;
@@ -82,7 +82,7 @@ KERNEL dropout_apply(
 
 // The row at a place of a shuffled epoch: an unbalanced Feistel network over `bits` bits, again
 // and again until it falls below `rows`.
-static __device__ whole shuffled(word place, word rows, int bits, word key) {
+inline __device__ whole shuffled(word place, word rows, int bits, word key) {
     int left_bits = bits / 2, right_bits = bits - left_bits;
     word left_mask = ((word)1 << left_bits) - 1, right_mask = ((word)1 << right_bits) - 1;
     do {

@@ -78,7 +78,7 @@ KERNEL penalty_gradient(
     }
 }
 
-static __device__ double sum_of_parts(const double *partial, int parts) {
+inline __device__ double sum_of_parts(const double *partial, int parts) {
     double sum = 0;
     for (int part = threadIdx.x; part < parts; part += blockDim.x) sum += partial[part];
     return sum_of_block(sum);

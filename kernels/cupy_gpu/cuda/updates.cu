@@ -1,7 +1,7 @@
 // Optimizers by their codes, on flat vectors.
 
 // What an update wants to know of its step; powers are taken once, not in every thread.
-static __device__ void prepare(
+inline __device__ void prepare(
     double *numbers, int code, double rate, double step, double c0, double c1, double c2, double c3
 ) {
     double first = 1 - pow(c0, step), second = 1 - pow(c1, step);
