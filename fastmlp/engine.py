@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import kernels, metrics
+from . import devices, kernels, metrics
 from .architecture import threshold
 from .generators import Random
 from .kernels.contract import Array, Backend, Data, Network, Order, Plan, State
@@ -261,7 +261,7 @@ class Engine:
     def forward(self, X: Array, logits: bool) -> Array:
         """Return logits or outputs (rows, O)."""
         last = self.network.layers[-1]
-        out = np.empty((len(X), last.columns if logits else last.units), self.dtype)
+        out = devices.room(X, (len(X), last.columns if logits else last.units), self.dtype)
         with self._lock:
             self.kernels().forward(self.plan(), out, X, logits)
         return out
@@ -270,7 +270,8 @@ class Engine:
         """Return predictions as the loss defines them."""
         # The largest logit is the likeliest class, also where float32 rounds two outputs to 1.
         classes = self.targets.kind == "classes"
-        return self.targets.decode(self.forward(X, classes), threshold(self.network))
+        outputs = devices.on_host(self.forward(X, classes))
+        return devices.beside(X, self.targets.decode(outputs, threshold(self.network)))
 
     def data_loss(self, data: Data) -> float:
         """Return the loss without penalties, summed in float64."""
@@ -289,4 +290,4 @@ class Engine:
             return {}
         # A copy: metrics may be code of the user's, and kernels index with these numbers.
         labels = self.targets.labels(data.T).copy()
-        return metrics.compute(chosen, labels, self.predict(data.X))
+        return metrics.compute(chosen, labels, devices.on_host(self.predict(data.X)))

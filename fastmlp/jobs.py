@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import callbacks as callback_module
-from . import checks, generators
+from . import checks, devices, generators
 from . import metrics as metric_module
 from .engine import Engine
 from .kernels.contract import Array, Data
@@ -18,15 +18,18 @@ from .training import Job, split_rows
 
 def checked_rows(engine: Engine, X: Any) -> Array:
     """Return X as the kernels take it, (rows, inputs)."""
-    return checks.matrix(X, "X", engine.network.layers[0].inputs, engine.dtype)
+    inputs = engine.network.layers[0].inputs
+    if devices.holds(X):
+        return devices.matrix(X, "X", inputs, engine.dtype, engine.backend)
+    return checks.matrix(X, "X", inputs, engine.dtype)
 
 
 def checked_data(engine: Engine, X: Any, y: Any, w: Any) -> Data:
     """Return rows, targets and weights as the kernels take them."""
     # Views: a callback can give an array another shape in place, which no kernel would notice.
     rows = checked_rows(engine, X).view()
-    T = engine.targets.encode(y, len(rows), engine.dtype).view()
-    weights = checks.row_weights(w, len(rows), engine.dtype)
+    T = engine.targets.encode(devices.on_host(y), len(rows), engine.dtype).view()
+    weights = checks.row_weights(devices.on_host(w), len(rows), engine.dtype)
     return Data(rows, T, None if weights is None else weights.view())
 
 
@@ -91,7 +94,11 @@ def _hold_out(engine: Engine, job: Job, fraction: float) -> Job:
     untouched = generators.state_of(engine.rng)
     train, held = split_rows(engine.rng, data.T, fraction, classes)
     parts = [
-        Data(data.X[rows], data.T[rows], None if data.w is None else data.w[rows])
+        Data(
+            devices.chosen_rows(data.X, rows),
+            data.T[rows],
+            None if data.w is None else data.w[rows],
+        )
         for rows in (train, held)
     ]
     for part, name in zip(parts, ("training", "validation"), strict=True):

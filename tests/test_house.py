@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # From low to high: a module imports only what stands above it in this list.
 ORDER = (
     "checks",
+    "devices",
     "datasets",
     "activations",
     "losses",

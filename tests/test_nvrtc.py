@@ -1,7 +1,7 @@
 """NVIDIA's compiler takes every kernel for every kind of GPU; no GPU is needed for that.
 
-The table ``data/cuda_resources.json`` says how many registers and how much shared memory each kernel
-takes: ``python -m pytest tests/test_nvrtc.py --write-resources`` writes it anew after a change.
+The table ``data/cuda_resources.json`` says how many registers and how much shared memory each
+kernel takes: ``pytest tests/test_nvrtc.py --write-resources`` writes it anew after a change.
 """
 
 from __future__ import annotations

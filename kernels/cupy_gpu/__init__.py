@@ -6,6 +6,7 @@ holds a network on the device, `programs` lists the launches of its passes, `row
 there, `steps` runs the programs.
 """
 
+from . import incoming
 from .activations import ACTIVATIONS
 from .losses import LOGIT_LOSSES, LOSSES
 from .normalization import NORMALIZATIONS
@@ -25,6 +26,7 @@ __all__ = [
     "Plan",
     "backprop",
     "forward",
+    "incoming",
     "make_plan",
     "row_losses",
     "train_steps",

@@ -21,6 +21,15 @@ def is_device(array: Any) -> bool:
     return isinstance(array, cupy.ndarray)
 
 
+def as_device(values: Any) -> DeviceArray:
+    """An array of another library that lies on the device, as CuPy sees it; nothing is copied."""
+    if is_device(values):
+        return values
+    if hasattr(values, "__cuda_array_interface__"):
+        return cupy.asarray(values)
+    return cupy.from_dlpack(values)
+
+
 def upload(array: Array, dtype: Any) -> DeviceArray:
     """Copy a host array to the device, C-contiguous and in `dtype`."""
     host = np.ascontiguousarray(array, dtype)

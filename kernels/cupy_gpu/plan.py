@@ -16,6 +16,7 @@ import numpy as np
 
 from ..contract import Array, Network, State, Update
 from ..layout import Segment, length, parameter_segments, running_segments
+from .advice import advised
 from .buffers import Buffers
 from .codes import CLOCK, NUMBERS
 from .device import DeviceArray, empty, zeros
@@ -157,6 +158,7 @@ def _aligned(segments: tuple[Segment, ...]) -> tuple[tuple[int, ...], int]:
     return tuple(starts), end
 
 
+@advised
 def make_plan(network: Network, update: Update, dtype: str) -> Plan:
     """Build a plan for "float32" or "float64"; its numbers are zeros until `Plan.load`."""
     if dtype not in ("float32", "float64"):

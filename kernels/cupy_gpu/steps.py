@@ -8,6 +8,7 @@ import numpy as np
 
 from ..contract import Array, Data, Order
 from . import programs
+from .advice import advised
 from .device import is_device
 from .plan import BATCHES, Plan, Program
 from .rows import Resident, gather, resident, training_rows
@@ -18,6 +19,7 @@ INFERENCE_ROWS = 1 << 14
 _SEQUENCE = Order("sequence")
 
 
+@advised
 def forward(plan: Plan, out: Any, X: Any, logits: bool) -> None:
     """Fill out (N, O) with logits or outputs: running statistics, no dropout, any N."""
     last = plan.network.layers[-1]
@@ -31,6 +33,7 @@ def forward(plan: Plan, out: Any, X: Any, logits: bool) -> None:
             _bring(out[first : first + rows], plan.buffers.matrix(flat, rows, columns))
 
 
+@advised
 def row_losses(plan: Plan, losses: Any, X: Any, T: Any) -> None:
     """Fill losses (N,) with each row's loss, unweighted, without penalties."""
     with plan.lock:
@@ -42,6 +45,7 @@ def row_losses(plan: Plan, losses: Any, X: Any, T: Any) -> None:
             _bring(losses[first : first + rows], plan.buffers.losses[:rows])
 
 
+@advised
 def backprop(
     plan: Plan,
     gradient: Any,
@@ -63,6 +67,7 @@ def backprop(
         return float(plan.losses[:1].get()[0])
 
 
+@advised
 def update(plan: Plan, gradient: Array, rate: float, step: int) -> None:
     """Apply the plan's optimizer once, as its update number `step`, counted from 1."""
     with plan.lock:
@@ -73,6 +78,7 @@ def update(plan: Plan, gradient: Array, rate: float, step: int) -> None:
         _run(program)
 
 
+@advised
 def train_steps(
     plan: Plan,
     losses: Array,

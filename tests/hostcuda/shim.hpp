@@ -171,3 +171,6 @@ static inline Number __shfl_xor_sync(unsigned int mask, Number x, int distance) 
     std::memcpy(&other, slots + (own ^ distance), sizeof other);
     return other;
 }
+
+// Device functions have internal linkage here, so that block memory in them can have a section.
+#define inline static

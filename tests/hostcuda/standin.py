@@ -98,11 +98,20 @@ class ndarray:  # noqa: N801 - cupy's name
     def __cuda_array_interface__(self) -> dict[str, Any]:
         return {**self._host.__array_interface__, "version": 3, "stream": None}
 
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, 0
+
+    def view(self) -> ndarray:
+        return ndarray(self._host.view(), self._memory)
+
     @property
     def T(self) -> ndarray:
         return ndarray(self._host.T, self._memory)
 
     def __getitem__(self, key: Any) -> ndarray:
+        if isinstance(key, ndarray):
+            picked = self._host[key._host]
+            return ndarray(picked, _Memory(picked.nbytes))
         found = self._host[_no_host(key)]
         return ndarray(np.asarray(found), self._memory)
 
@@ -169,6 +178,19 @@ def zeros(shape: Any, dtype: Any = float) -> ndarray:
     result = empty(shape, dtype)
     result._host[...] = 0
     return result
+
+
+def asarray(values: Any) -> ndarray:
+    """An array that describes itself by ``__cuda_array_interface__``, without a copy."""
+    given = dict(values.__cuda_array_interface__)
+    given.pop("stream", None)
+    seen = np.asarray(types.SimpleNamespace(__array_interface__=given, owner=values))
+    return ndarray(seen, _Memory(0))
+
+
+def from_dlpack(values: Any) -> ndarray:
+    """An array of another library, without a copy; here its memory is the host's."""
+    return ndarray(np.from_dlpack(values), _Memory(0))
 
 
 def matmul(a: Any, b: Any, out: Any) -> ndarray:
@@ -250,7 +272,7 @@ def module() -> types.ModuleType:
     """Make the module."""
     made = types.ModuleType("cupy", __doc__)
     made.__spec__ = importlib.machinery.ModuleSpec("cupy", None)
-    public = (ndarray, empty, zeros, matmul, RawModule, RawKernel)
+    public = (ndarray, empty, zeros, asarray, from_dlpack, matmul, RawModule, RawKernel)
     for entry in public:
         setattr(made, entry.__name__, entry)
     return made
