@@ -16,6 +16,7 @@ import numpy as np
 
 from . import devices, kernels, metrics
 from .architecture import threshold
+from .choices import numbers_of
 from .generators import Random
 from .kernels.contract import Array, Backend, Data, Network, Order, Plan, State
 from .kernels.interrupts import deferred
@@ -51,14 +52,15 @@ class Engine:
     def __init__(
         self,
         network: Network,
-        dtype: str,
+        precision: str,
         backend: str,
         optimizer: Optimizer,
         rng: Random,
         dropout_key: int,
     ):
         self.network = network
-        self.dtype = np.dtype(dtype)
+        self.precision = precision
+        self.dtype = numbers_of(precision)
         self.backend = backend
         self.optimizer = optimizer
         self.rng = rng
@@ -116,12 +118,12 @@ class Engine:
             self.optimizer, state, self.steps, self.epochs = old
             self.set_state(state)
 
-    def move_to(self, backend: str) -> None:
-        """Change to another backend; the numbers come along."""
+    def move_to(self, backend: str, precision: str) -> None:
+        """Change to another backend and precision; the numbers come along."""
         with self.alone():
             self.state()
             self._drop_plan()
-            self.backend, self._kernels = backend, None
+            self.backend, self.precision, self._kernels = backend, precision, None
 
     def _drop_plan(self) -> None:
         self._plan, self._warm = None, False
@@ -152,7 +154,7 @@ class Engine:
     def _built(self) -> Plan:
         if self._plan is None:
             state = self.state()
-            plan = self.kernels().make_plan(self.network, self.optimizer.rule(), self.dtype.name)
+            plan = self.kernels().make_plan(self.network, self.optimizer.rule(), self.precision)
             plan.load(state)
             self._plan = plan
         return self._plan

@@ -62,7 +62,7 @@ class MLP(Parametrized, Predictor):
     normalization : str or None, or a sequence of them
         "batch" or "layer", before the activation of hidden layers.
     dtype : str
-        "float32" or "float64".
+        "float32" or "float64"; with backend "cupy" also "tf32" or "bfloat16".
     backend : str
         "numpy", "numba", "cupy", or "auto": numba where it is installed, else numpy.
     seed : int, Generator, RandomState, optional
@@ -132,9 +132,11 @@ class MLP(Parametrized, Predictor):
         updates = optimizers.resolve(optimizer)
         drawing = initializers.resolve(init)
         kind = choices.precision(dtype)
-        name = choices.backend(backend)
+        name = choices.backend(backend, kind)
         rng = generators.as_generator(seed)
-        parameters, running = draw_parameters(architecture, drawing, rng, kind)
+        parameters, running = draw_parameters(
+            architecture, drawing, rng, choices.numbers_of(kind).name
+        )
         drops = any(layer.dropout > 0 for layer in architecture.network.layers)
         key = generators.key64(rng) if drops else 0
         self._chosen = chosen
@@ -190,13 +192,13 @@ class MLP(Parametrized, Predictor):
         network = self._engine.network
         return (
             f"MLP({self.layer_sizes}, loss={network.loss!r}, optimizer={self.optimizer!r}, "
-            f"dtype={self.dtype.name!r}, backend={self.backend!r})"
+            f"dtype={self._engine.precision!r}, backend={self.backend!r})"
         )
 
     def summary(self) -> str:
         """Return a table of the layers and what they learn."""
         engine = self._engine
-        return describe(engine.network, self.dtype.name, self.backend, self.optimizer)
+        return describe(engine.network, engine.precision, self.backend, self.optimizer)
 
     # Training
 
@@ -333,9 +335,13 @@ class MLP(Parametrized, Predictor):
 
     # Moving and saving
 
-    def to(self, backend: str) -> MLP:
-        """Move to another backend, with all state; return the network itself."""
-        self._engine.move_to(choices.backend(backend))
+    def to(self, backend: str, dtype: Any = None) -> MLP:
+        """Move to another backend, with all state; return the network itself.
+
+        `dtype` changes between "float32", "tf32" and "bfloat16", whose parameters are alike.
+        """
+        kind = choices.other_precision(dtype, self._engine.precision)
+        self._engine.move_to(choices.backend(backend, kind), kind)
         return self
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -355,8 +361,8 @@ class MLP(Parametrized, Predictor):
         files.save(path, config, arrays)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], backend: str = "auto") -> MLP:
-        """Read a network from a file.
+    def load(cls, path: str | os.PathLike[str], backend: str = "auto", dtype: Any = None) -> MLP:
+        """Read a network from a file; `dtype` as in `to`.
 
         Raises
         ------
@@ -368,7 +374,7 @@ class MLP(Parametrized, Predictor):
         config, arrays = files.load(path)
         with saving.reading(path):
             saving.check_sizes(config, arrays)
-            contents = saving.unpacked(config)
+            contents = saving.unpacked(config, dtype)
             net = cls(**contents.description, init="zeros", backend=backend)
             saving.fill(net._engine, contents, arrays)
             net.metadata = contents.metadata

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import activations, checks, generators, losses, optimizers, schedules
+from .choices import other_precision, precision
 from .engine import Engine
 from .files import FileFormatError
 from .generators import Random
@@ -66,7 +67,7 @@ def packed(
         "penalty_scale": network.penalty_scale,
         "dropout": [layer.dropout for layer in hidden],
         "normalization": [layer.normalization for layer in hidden],
-        "dtype": engine.dtype.name,
+        "dtype": engine.precision,
         "generator": generators.encode(engine.rng),
         "dropout_key": f"{engine.dropout_key:016x}",
         "steps": engine.steps,
@@ -90,11 +91,16 @@ def reading(path: str | os.PathLike[str]) -> Iterator[None]:
     except FileFormatError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise FileFormatError(f"{os.fspath(path)} holds no network: {error}") from error
+        raise FileFormatError(
+            f"{os.fspath(path)} holds no network that can be used here: {error}"
+        ) from error
 
 
-def unpacked(config: Mapping[str, Any]) -> Contents:
-    """Check a configuration; whatever is wrong with it raises one of the errors of `reading`."""
+def unpacked(config: Mapping[str, Any], dtype: Any = None) -> Contents:
+    """Check a configuration; whatever is wrong with it raises one of the errors of `reading`.
+
+    `dtype` is the precision to change to, as in `MLP.to`.
+    """
     layers = [decode(a, _ACTIVATIONS, "activation") for a in _sequence(config, "activation")]
     optimizer = decode(config["optimizer"], _OPTIMIZERS, "optimizer")
     if not isinstance(optimizer, Optimizer):
@@ -110,7 +116,8 @@ def unpacked(config: Mapping[str, Any]) -> Contents:
         "optimizer": optimizer,
         "dropout": _sequence(config, "dropout"),
         "normalization": _sequence(config, "normalization"),
-        **{name: config[name] for name in ("reduction", "l1", "l2", "penalty_scale", "dtype")},
+        "dtype": other_precision(dtype, precision(config["dtype"])),
+        **{name: config[name] for name in ("reduction", "l1", "l2", "penalty_scale")},
     }
     return Contents(
         description,

@@ -39,14 +39,6 @@ def upload(array: Array, dtype: Any) -> DeviceArray:
     return result
 
 
-def multiply(out: DeviceArray, A: DeviceArray, B: DeviceArray) -> None:
-    """Fill out with A B by cuBLAS; a transposed view is passed on as it is."""
-    if A.shape[1] == 0 or out.size == 0:
-        out.fill(0)
-    else:
-        cupy.matmul(A, B, out=out)
-
-
 def raw_module(code: str, options: tuple[str, ...]) -> Any:
     """CUDA C++ as a module; NVRTC compiles it when its first kernel is asked for."""
     return cupy.RawModule(code=code, options=options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..contract import Array
+from .advice import advised
 from .device import DeviceArray, as_device, empty, upload, zeros
 from .launch import kernels_of
 
@@ -12,6 +13,7 @@ GATHERED = ("float32", "float64", "uint8", "float16")
 """Rows of these dtypes are converted where they are gathered, and stay as they are until then."""
 
 
+@advised
 def adopt(values: Any, dtype: Any) -> DeviceArray:
     """Take over an array without a copy where its dtype and layout allow it.
 
@@ -39,11 +41,13 @@ def all_finite(array: DeviceArray) -> bool:
     return int(found.get()[0]) == 0
 
 
+@advised
 def room(shape: tuple[int, ...], dtype: Any) -> DeviceArray:
     """An array for results."""
     return empty(shape, dtype)
 
 
+@advised
 def bring(array: Array) -> DeviceArray:
     """Copy to the device."""
     return upload(array, array.dtype)
@@ -55,6 +59,7 @@ def fetch(values: Any) -> Array:
     return host
 
 
+@advised
 def chosen_rows(X: DeviceArray, rows: Array) -> DeviceArray:
     """The rows of these numbers, as a new array."""
     return X[upload(rows, "int64")]

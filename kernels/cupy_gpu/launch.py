@@ -66,6 +66,9 @@ PRECISIONS = {
 }
 """Name of a set of kernels -> its types."""
 
+KERNELS_OF = {"float32": "float32", "tf32": "float32", "float64": "float64", "bfloat16": "bfloat16"}
+"""Precision of a network -> its kernels; tf32 is float32 but for the products."""
+
 
 class Parameter(NamedTuple):
     """What a kernel declares."""

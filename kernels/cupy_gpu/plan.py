@@ -20,7 +20,8 @@ from .advice import advised
 from .buffers import Buffers
 from .codes import CLOCK, NUMBERS
 from .device import DeviceArray, empty, zeros
-from .launch import kernels_of
+from .gemm import product
+from .launch import KERNELS_OF, kernels_of
 from .updates import SLOTS
 
 ALIGNMENT = 64
@@ -42,7 +43,8 @@ class Plan:
     def __init__(self, network: Network, rule: Update, dtype: str) -> None:
         self.network = network
         self.rule = rule
-        self.kernels = kernels_of(dtype)
+        self.kernels = kernels_of(KERNELS_OF[dtype])
+        self.multiply = product(dtype)
         self.dtype: np.dtype[Any] = self.kernels.dtype
         self.threads = 1
         self.lock = threading.RLock()
@@ -56,6 +58,9 @@ class Plan:
         ends = [(1 + i) * self.size for i in range(self.slots + 1)]
         self.slot_vectors = [self.vector[a:b] for a, b in pairwise(ends)]
         self.statistics = self.vector[(1 + self.slots) * self.size :]
+        # What products read: the parameters themselves, or a copy in fewer bits.
+        narrow = self.kernels.stored != self.dtype
+        self.copy = zeros(self.size, self.kernels.stored) if narrow else None
         self.gradient = zeros(self.size, self.dtype)
         self.numbers = zeros(len(NUMBERS), "float64")
         self.clock = zeros(len(CLOCK), "uint64")
@@ -73,6 +78,7 @@ class Plan:
         vectors = (state.parameters, *state.slots)
         parts = [self.padded(np.asarray(flat, self.dtype)) for flat in vectors]
         self.vector.set(np.concatenate([*parts, np.asarray(state.running, self.dtype)]))
+        self._refresh()
 
     def store(self, state: State) -> None:
         """Write the plan's numbers into the arrays of `state`."""
@@ -81,6 +87,7 @@ class Plan:
             self.trimmed(flat, host[place * self.size : (place + 1) * self.size])
         state.running[...] = host[(1 + self.slots) * self.size :]
 
+    @advised
     def snapshot(self) -> DeviceArray:
         """Copy all numbers, on the device."""
         return self.vector.copy()
@@ -88,6 +95,13 @@ class Plan:
     def restore(self, snapshot: DeviceArray) -> None:
         """Go back to a snapshot."""
         self.vector[...] = snapshot
+        self._refresh()
+
+    def _refresh(self) -> None:
+        if self.copy is not None:
+            self.kernels.launch(
+                "copy_parameters", self.size, self.copy, self.parameters, self.size
+            )()
 
     def finite(self) -> bool:
         """Whether parameters, slots and running statistics are all finite numbers."""
@@ -160,7 +174,8 @@ def _aligned(segments: tuple[Segment, ...]) -> tuple[tuple[int, ...], int]:
 
 @advised
 def make_plan(network: Network, update: Update, dtype: str) -> Plan:
-    """Build a plan for "float32" or "float64"; its numbers are zeros until `Plan.load`."""
-    if dtype not in ("float32", "float64"):
-        raise ValueError(f"dtype must be 'float32' or 'float64' on backend 'cupy'; got {dtype!r}")
+    """Build a plan for a precision of `KERNELS_OF`; its numbers are zeros until `Plan.load`."""
+    if dtype not in KERNELS_OF:
+        known = ", ".join(map(repr, KERNELS_OF))
+        raise ValueError(f"dtype must be one of {known} on backend 'cupy'; got {dtype!r}")
     return Plan(network, update, dtype)

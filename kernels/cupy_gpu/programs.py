@@ -14,7 +14,7 @@ from ..layout import FLOORS, LEARNED
 from . import activations, losses, normalization, sums, updates
 from .buffers import Buffers
 from .codes import JOINED, LOSS_CODES, UPDATE_CODES
-from .device import DeviceArray, multiply
+from .device import DeviceArray
 from .plan import Plan, Program
 from .random import kept_and_threshold
 
@@ -33,6 +33,8 @@ class Passes:
         self.buffers = plan.reserve(rows)
         self.layers = plan.network.layers
         self.parameters = [plan.of_layer(i, plan.parameters) for i in range(len(self.layers))]
+        read = plan.parameters if plan.copy is None else plan.copy
+        self.weights = [plan.of_layer(i, read)["weights"] for i in range(len(self.layers))]
         self.gradients = [plan.of_layer(i, plan.gradient) for i in range(len(self.layers))]
         self.joined = (plan.network.loss, self.layers[-1].activation) in JOINED
 
@@ -76,7 +78,7 @@ class Passes:
         """All layers; `outputs`: the last activation too, where the loss does not need it."""
         for number, layer in enumerate(self.layers):
             views, Z = self.parameters[number], self.z_of(number)
-            yield partial(multiply, Z, self.x_of(number), views["weights"])
+            yield partial(self.plan.multiply, Z, self.x_of(number), self.weights[number])
             last = number == len(self.layers) - 1
             bias: DeviceArray | None = views["biases"]
             if layer.normalization is not None or (last and self.joined and not outputs):
@@ -156,7 +158,7 @@ class Passes:
             yield from self._layer(number, dY)
             if number > 0:
                 dX = self._matrix(spare, self.layers[number].inputs)
-                yield partial(multiply, dX, dY, self.parameters[number]["weights"].T)
+                yield partial(self.plan.multiply, dX, dY, self.weights[number].T)
                 slopes, spare = spare, slopes
                 if self._drops(number - 1):
                     yield self._drop(number - 1, dX, dX)
@@ -217,7 +219,7 @@ class Passes:
                 *(dY, into["scale"], into["shift"], dY, hat, spread),
                 *(self.parameters[number]["scale"], self.buffers.scratch),
             )
-        yield partial(multiply, into["weights"], self.x_of(number).T, dY)
+        yield partial(self.plan.multiply, into["weights"], self.x_of(number).T, dY)
         if kind == "batch" and self.training:
             # The mean takes the bias away; what is left of its gradient is rounding noise.
             biases = into["biases"]
@@ -287,7 +289,8 @@ class Passes:
         for start, stop, decays, floor in spans(plan):
             yield updates.update_launch(
                 *(kernels, rule.name, plan.parameters[start:stop]),
-                *([slot[start:stop] for slot in plan.slot_vectors], g[start:stop], None),
+                *([slot[start:stop] for slot in plan.slot_vectors], g[start:stop]),
+                None if plan.copy is None else plan.copy[start:stop],
                 *(plan.numbers, decays, floor),
             )
 

@@ -9,7 +9,7 @@ import numpy as np
 from ..contract import Array, Data, Order
 from . import programs
 from .advice import advised
-from .device import is_device
+from .device import empty, is_device
 from .plan import BATCHES, Plan, Program
 from .rows import Resident, gather, resident, training_rows
 
@@ -30,7 +30,8 @@ def forward(plan: Plan, out: Any, X: Any, logits: bool) -> None:
             _infer(plan, Data(part, None))  # type: ignore[arg-type]
             own = plan.buffers.layers[-1]
             flat, columns = (own.Z, last.columns) if logits else (own.A, last.units)
-            _bring(out[first : first + rows], plan.buffers.matrix(flat, rows, columns))
+            result = _widened(plan, plan.buffers.matrix(flat, rows, columns))
+            _bring(out[first : first + rows], result)
 
 
 @advised
@@ -152,6 +153,15 @@ def _set_clock(plan: Plan, first: int, step: int, key: int) -> None:
 def _run(program: Program) -> None:
     for launch in program:
         launch()
+
+
+def _widened(plan: Plan, result: Any) -> Any:
+    """Results in the precision that the caller sees."""
+    if plan.copy is None:
+        return result
+    wide = empty(result.shape, plan.dtype)
+    plan.kernels.launch("widened_copy", result.size, wide, result, result.size)()
+    return wide
 
 
 def _bring(out: Any, result: Any) -> None:

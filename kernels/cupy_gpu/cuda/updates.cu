@@ -110,3 +110,8 @@ KERNEL update(
 KERNEL copy_parameters(stored *copy, const real *p, whole n) {
     for (whole i = first_index(); i < n; i += all_threads()) put(copy + i, p[i]);
 }
+
+// Results in the precision of the parameters.
+KERNEL widened_copy(real *out, const stored *x, whole n) {
+    for (whole i = first_index(); i < n; i += all_threads()) out[i] = widened(x[i]);
+}

@@ -1,0 +1,206 @@
+"""The stand-in for cupy sees the mistakes that it is there to see."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from .conftest import ON_DEVICE
+from .hostcuda import build, standin
+
+if build.compiler() is None:
+    pytest.skip("no C++ compiler", allow_module_level=True)
+if ON_DEVICE:
+    pytest.skip("the stand-in is not in use", allow_module_level=True)
+
+PRELUDE = """
+typedef long long whole;
+typedef unsigned long long word;
+typedef float real;
+"""
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The stand-in's device; a test may set its order and its memory."""
+    for name in ("order", "total", "capturing"):
+        monkeypatch.setattr(standin.MACHINE, name, getattr(standin.MACHINE, name))
+    return standin.MACHINE
+
+
+def _kernel(text: str, name: str) -> Any:
+    return standin.RawModule(code=PRELUDE + text).get_function(name)
+
+
+def _device(values: Any, dtype: str = "float32") -> Any:
+    host = np.asarray(values, dtype)
+    array = standin.empty(host.shape, host.dtype)
+    array.set(host)
+    return array
+
+
+SUM = """
+extern "C" __global__ void block_sum(float *out, const float *x) {
+    __shared__ float parts[64];
+    parts[threadIdx.x] = x[threadIdx.x];
+    __syncthreads();
+    for (int distance = blockDim.x / 2; distance > 0; distance /= 2) {
+        if (threadIdx.x < distance) parts[threadIdx.x] += parts[threadIdx.x + distance];
+        __syncthreads();
+    }
+    if (threadIdx.x == 0) out[blockIdx.x] = parts[0];
+}
+"""
+
+
+def _sums(text: str, machine: Any) -> list[float]:
+    """The sum of 64 numbers in each of the three orders."""
+    found = []
+    for order in range(standin.ORDERS):
+        machine.order = order
+        out = standin.zeros(2, "float32")
+        _kernel(text, "block_sum")((2,), (64,), (out, _device(np.arange(64))))
+        found.append(float(out.get()[1]))
+    return found
+
+
+def test_barriers_work_in_every_order(machine: Any) -> None:
+    assert _sums(SUM, machine) == [2016.0] * 3
+
+
+def test_a_missing_barrier_shows_in_some_order(machine: Any) -> None:
+    first = SUM.index("__syncthreads();")
+    broken = SUM[:first] + SUM[first + len("__syncthreads();") :]
+    found = _sums(broken, machine)
+    assert not all(value == 2016.0 for value in found)
+
+
+def test_memory_of_a_block_is_poisoned(machine: Any) -> None:
+    text = SUM.replace("parts[threadIdx.x] = x[threadIdx.x];", "")
+    assert np.isnan(_sums(text, machine)).all()
+
+
+SHUFFLE = """
+extern "C" __global__ void warp_sum(float *out, const float *x) {
+    float sum = x[threadIdx.x];
+    for (int distance = 16; distance > 0; distance /= 2)
+        sum += __shfl_xor_sync(0xffffffffu, sum, distance);
+    out[threadIdx.x] = sum;
+}
+"""
+
+
+@pytest.mark.parametrize("order", range(standin.ORDERS))
+def test_shuffles_stay_within_a_warp(order: int, machine: Any) -> None:
+    machine.order = order
+    out = standin.empty(64, "float32")
+    _kernel(SHUFFLE, "warp_sum")((1,), (64,), (out, _device(np.arange(64))))
+    np.testing.assert_array_equal(out.get(), np.repeat([496.0, 1520.0], 32))
+
+
+LEAVES = "    if (threadIdx.x > 40) return;\n    parts[threadIdx.x] = "
+PARTED = """
+    if (threadIdx.x < 32) __syncthreads();
+    __shfl_xor_sync(0xffffffffu, 1.0f, 1);
+    if (threadIdx.x >= 32) __shfl_xor_sync(0xffffffffu, 1.0f, 1);
+    for"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        ("    parts[threadIdx.x] = ", LEAVES, "wait where others have left"),
+        ("    __syncthreads();\n    for", PARTED, "wait where others have left|different places"),
+    ],
+)
+def test_divergent_threads_are_an_error(old: str, new: str, what: str, machine: Any) -> None:
+    assert old in SUM
+    with pytest.raises(RuntimeError, match=what):
+        _sums(SUM.replace(old, new, 1), machine)
+    assert _sums(SUM, machine) == [2016.0] * 3
+
+
+SCALE = """
+extern "C" __global__ void scale(float *x, float factor, int n) {
+    for (int i = threadIdx.x; i < n; i += blockDim.x) x[i] *= factor;
+}
+"""
+GOOD = (np.float32(2), np.int32(3))
+
+
+def test_what_a_kernel_is_given_is_checked() -> None:
+    kernel, x = _kernel(SCALE, "scale"), _device([1, 2, 3])
+    kernel((1,), (32,), (x, *GOOD))
+    np.testing.assert_array_equal(x.get(), [2, 4, 6])
+    wrong: list[tuple[Any, ...]] = [
+        (x, 2.0, np.int32(3)),  # a Python float is a double
+        (x, np.float32(2), 3),  # a Python int has 64 bits
+        (_device([1, 2, 3], "float64"), *GOOD),
+        (np.ones(3, np.float32), *GOOD),
+        (x, np.float32(2)),
+    ]
+    for arguments in wrong:
+        with pytest.raises(TypeError):
+            kernel((1,), (32,), arguments)
+    for grid, block in (((1,), (2048,)), ((0,), (32,))):
+        with pytest.raises(ValueError, match="INVALID_VALUE"):
+            kernel(grid, block, (x, *GOOD))
+
+
+def test_device_arrays_do_not_mix_with_the_hosts() -> None:
+    x = _device([1.0, 2.0])
+    for mistake in (
+        lambda: np.asarray(x),
+        lambda: np.ones(2, np.float32) + x,
+        lambda: x.set([1.0, 2.0]),
+        lambda: x.set(np.ones(2)),
+        lambda: x.__setitem__(0, np.ones(1)),
+        lambda: x[np.array([0])],
+        lambda: bool(x),
+    ):
+        with pytest.raises(TypeError):
+            mistake()
+    assert np.isnan(standin.empty(3, "float32").get()).all()
+
+
+def test_cublas_refuses_what_would_make_a_hidden_copy() -> None:
+    a, wide = _device(np.ones((2, 2))), _device(np.ones((2, 2)), "float64")
+    for arguments in ((a, a, wide), (a, a, standin.empty((2, 2), "float32").T)):
+        with pytest.raises(TypeError):
+            standin.matmul(*arguments[:2], out=arguments[2])
+    with pytest.raises(ValueError, match="overlaps"):
+        standin.matmul(a, a, out=a)
+
+
+def test_while_a_stream_captures(machine: Any) -> None:
+    kernel, x, y = _kernel(SCALE, "scale"), _device([1.0]), _device([[1.0]])
+    machine.capturing = []
+    kernel((1,), (32,), (x, np.float32(2), np.int32(1)))
+    for mistake in (
+        lambda: standin.empty(1),
+        lambda: standin.matmul(y, y, out=y),
+        x.get,
+        lambda: x.set(np.ones(1, np.float32)),
+    ):
+        with pytest.raises((RuntimeError, NotImplementedError)):
+            mistake()
+    assert len(machine.capturing) == 1
+    machine.capturing = None
+    assert x.get()[0] == 1
+
+
+def test_waiting_functions_are_found() -> None:
+    code = """
+inline __device__ void deep() { __syncthreads(); }
+inline __device__ int shallow(int x) { return x; }
+KERNEL one(int *x) { deep(); }  // shallow(x) {
+KERNEL two(int *x) { x[0] = shallow(1); }
+"""
+    assert build.waiting(code) & {"one", "two", "deep", "shallow"} == {"one", "deep"}
+
+
+def test_source_that_does_not_compile_says_so() -> None:
+    with pytest.raises(RuntimeError, match="refused the kernels"):
+        _kernel('extern "C" __global__ void f(int *x) { x = nothing; }', "f")
