@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastmlp import MLP, Adam, kernels
+from fastmlp import MLP, Adam, kernels, training
 from fastmlp.datasets import load_digits
 from fastmlp.kernels.contract import Data, Order, Update
 
@@ -30,7 +30,7 @@ BACKEND = kernels.load("cupy")
 
 import cupy  # noqa: E402
 
-from fastmlp.kernels.cupy_gpu import codes, launch, sums  # noqa: E402
+from fastmlp.kernels.cupy_gpu import codes, launch, rows, streaming, sums  # noqa: E402
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -230,6 +230,68 @@ def test_rows_that_changed_are_copied_anew() -> None:
     assert twin.fit(rows, Y, epochs=1).loss == net.history.loss  # type: ignore[union-attr]
 
 
+# Rows that do not fit
+
+
+@pytest.mark.parametrize("shuffle", [True, False, "permutation"])
+@pytest.mark.parametrize(("batch", "slab"), [(32, 5), (300, 1), (7, 2), (1000, 1)])
+def test_streaming_changes_no_bit(
+    batch: int, slab: int, shuffle: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments: dict[str, Any] = {"epochs": 2, "batch_size": batch, "shuffle": shuffle}
+    w = np.linspace(0.5, 1.5, len(X))
+    resident, streamed = _net(dropout=0.2), _net(dropout=0.2)
+    wanted = resident.fit(X, Y, sample_weight=w, **arguments)
+    monkeypatch.setattr(streaming, "too_large", lambda X: True)
+    monkeypatch.setattr(rows, "too_large", lambda X: True)
+    monkeypatch.setattr(streaming, "SLAB", slab * batch * X[0].nbytes)
+    for seconds in (1e9, 1e-9):  # an epoch in one call, and a call for each batch
+        monkeypatch.setattr(training, "SLICE_SECONDS", seconds)
+        found = (net := copy.deepcopy(streamed)).fit(X, Y, sample_weight=w, **arguments)
+        assert found.loss == wanted.loss
+        for name, array in net.parameters.items():
+            np.testing.assert_array_equal(array, resident.parameters[name])
+
+
+@over_the_stand_in
+def test_only_rows_that_are_too_many_are_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[Any] = []
+
+    def look(epoch: int, history: Any, net: Any) -> None:
+        looked.append(net._engine._plan.held.rows.X)
+
+    for free in (4 * X.nbytes, 19 * X.nbytes // 10):
+        net = _net()
+        net.fit(X[:32], Y[:32], epochs=1, batch_size=32)
+        gc.collect()
+        monkeypatch.setattr(streaming, "SLAB", 2 * 32 * X[0].nbytes)
+        monkeypatch.setattr(standin.MACHINE, "total", standin.MACHINE.used + free)
+        net.fit(X, Y, epochs=1, batch_size=32, callbacks=[look])
+        monkeypatch.undo()
+    assert isinstance(looked[0], cupy.ndarray)
+    assert isinstance(looked[1], streaming.Streamed)
+
+
+@over_the_stand_in
+def test_a_slab_is_written_to_when_it_has_been_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each copy waits for the training on its buffer, and the training for the copy."""
+    monkeypatch.setattr(streaming, "too_large", lambda X: True)
+    monkeypatch.setattr(rows, "too_large", lambda X: True)
+    monkeypatch.setattr(streaming, "SLAB", 2 * 32 * X[0].nbytes)
+    monkeypatch.setattr(training, "SLICE_SECONDS", 1e9)
+    net = _net()
+    net.fit(X[:32], Y[:32], epochs=1, batch_size=32)
+    net._engine.seconds_per_row = 1e-12
+    standin.MACHINE.events.clear()
+    net.fit(X, Y, epochs=1, batch_size=32)
+    names = {}
+    seen = [(what, names.setdefault(e, len(names)), s) for what, e, s in standin.MACHINE.events]
+    one = [("synchronize", 0, ""), ("wait", 1, "other"), ("record", 0, "other")]
+    one += [("wait", 0, "current"), ("record", 1, "current")]
+    two = [(what, event + 2, stream) for what, event, stream in one]
+    assert seen == (one + two) * 2 + one
+
+
 # Arrays on the device
 
 
@@ -330,8 +392,8 @@ def test_reduced_precisions_are_near_float32(
     arguments: dict[str, Any] = {"activation": activation, "normalization": normalization}
     exact, net = _net(**arguments), _net(dtype=precision, **arguments)
     pairs = [(exact.forward(X), net.forward(X))]
-    for training in (False, True):
-        wanted, found = (each.gradients(X, Y, training=training) for each in (exact, net))
+    for mode in (False, True):
+        wanted, found = (each.gradients(X, Y, training=mode) for each in (exact, net))
         assert found.loss == pytest.approx(wanted.loss, rel=relative)
         pairs += zip(wanted.weights, found.weights, strict=True)
     for one, two in pairs:

@@ -9,14 +9,15 @@ from ..contract import Data, Order
 from .device import DeviceArray, is_device, upload
 from .plan import Plan, Program
 from .random import shuffle_bits
+from .streaming import Streamed, too_large
 
 ORDERS = {"sequence": 0, "keyed": 1, "array": 2}
 
 
 class Resident(NamedTuple):
-    """Rows that lie on the device."""
+    """Rows that lie on the device, but for an X that is streamed there."""
 
-    X: DeviceArray
+    X: Any
     T: DeviceArray | None
     w: DeviceArray | None
 
@@ -26,11 +27,14 @@ def labelled(T: Any) -> bool:
     return T is not None and T.ndim == 1
 
 
-def resident(plan: Plan, data: Data) -> Resident:
-    """Copy to the device what does not lie there."""
-    X, T, w = data
+def resident(plan: Plan, data: Data, streamed: bool = False) -> Resident:
+    """Copy to the device what does not lie there; with `streamed`, X only where there is room."""
+    X: Any = data.X
+    T, w = data.T, data.w
+    if streamed and not is_device(X) and too_large(X):
+        X = Streamed(X)
     return Resident(
-        X if is_device(X) else upload(X, X.dtype),
+        X if is_device(X) or isinstance(X, Streamed) else upload(X, X.dtype),
         _copied(T, "int64" if labelled(T) else plan.dtype),
         _copied(w, plan.dtype),
     )
@@ -46,7 +50,7 @@ def training_rows(plan: Plan, data: Data) -> Resident:
         (kept and kept()) is not array for kept, array in zip(held.given, data, strict=True)
     ):
         plan.held = None  # the old rows go first: there may be no room for both
-        rows = resident(plan, data)
+        rows = resident(plan, data, streamed=True)
         held = plan.held = Held(rows, tuple(_reference(plan, array) for array in data))
     return held.rows
 
@@ -77,7 +81,10 @@ def _copied(array: Any, dtype: Any) -> DeviceArray | None:
 
 
 def gather(plan: Plan, data: Resident, order: Order, batch: int, rows: int) -> Program:
-    """Bring `rows` rows of the batch that the clock shows into the plan's buffers."""
+    """Bring `rows` rows of the batch that the clock shows into the plan's buffers.
+
+    X that is streamed comes by `Streamed.batches`.
+    """
     buffers, kernels = plan.reserve(rows), plan.kernels
     index = buffers.index[:rows]
     total, inputs = data.X.shape
@@ -86,12 +93,15 @@ def gather(plan: Plan, data: Resident, order: Order, batch: int, rows: int) -> P
         kernels.launch(
             *("batch_index", rows, index, plan.clock, listed, ORDERS[order.kind]),
             *(total, shuffle_bits(total), order.key, batch, rows),
-        ),
-        kernels.launch(
-            *(f"gather_{data.X.dtype.name}", rows * inputs, buffers.X, data.X),
-            *(index, rows, inputs),
-        ),
+        )
     ]
+    if not isinstance(data.X, Streamed):
+        launches.append(
+            kernels.launch(
+                *(f"gather_{data.X.dtype.name}", rows * inputs, buffers.X, data.X),
+                *(index, rows, inputs),
+            )
+        )
     if data.T is not None or data.w is not None:
         labels, dense = (data.T, None) if labelled(data.T) else (None, data.T)
         launches.append(

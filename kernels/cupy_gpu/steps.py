@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -10,8 +12,10 @@ from ..contract import Array, Data, Order
 from . import programs
 from .advice import advised
 from .device import empty, is_device
+from .launch import Launch
 from .plan import BATCHES, Plan, Program
 from .rows import Resident, gather, resident, training_rows
+from .streaming import Streamed
 
 INFERENCE_ROWS = 1 << 14
 """Most rows of a prediction that pass through the network together."""
@@ -125,6 +129,10 @@ def _train(
     coming = np.asarray(rates[:count], np.float64)
     plan.rates[: len(coming)].set(coming)
     _set_clock(plan, first, step, key)
+    coming_rows: Iterator[Launch] = iter(())
+    if isinstance(data.X, Streamed):
+        size = min(batch, total)
+        coming_rows = data.X.batches(plan.kernels, plan.buffers.X, order, size, first, count)
     whole = min(count, max(0, total // batch - first))
     for batches, rows in ((whole, batch), (count - whole, total % batch)):
         if batches:
@@ -133,7 +141,10 @@ def _train(
                 *programs.train(plan, rows, labelled, weighted),
             ]
             for _ in range(batches):
+                _run(list(islice(coming_rows, 1)))
                 _run(program)
+    # To its end: an event says that the last slab may be written to again.
+    _run(list(coming_rows))
     losses[...] = plan.losses[:count].get()
     return int(plan.clock.get()[2])
 

@@ -12,7 +12,7 @@ import importlib.machinery
 import itertools
 import sys
 import types
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -45,6 +45,8 @@ class _Machine:
         self.seed = itertools.count(1)
         self.launches = 0
         self.allocations = 0
+        self.events: list[tuple[str, int, str]] = []
+        self.streams: list[Any] = []
 
     def allow(self, what: str) -> None:
         if self.capturing is not None:
@@ -272,6 +274,56 @@ def gemmEx(
 HANDLE = 4242
 
 
+class Event:
+    """A point in a stream; the stand-in copies at once and keeps what was ordered."""
+
+    def __init__(self) -> None:
+        self.stream: Any = None
+
+    def record(self, stream: Any) -> None:
+        self.stream = stream
+        MACHINE.events.append(("record", id(self), stream.name))
+
+    def synchronize(self) -> None:
+        MACHINE.allow("waiting for an event")
+        MACHINE.events.append(("synchronize", id(self), ""))
+
+
+class Stream:
+    """A queue of work."""
+
+    def __init__(self, non_blocking: bool = False) -> None:
+        self.name = "other" if non_blocking else "current"
+
+    def __enter__(self) -> Self:
+        MACHINE.streams.append(self)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        MACHINE.streams.pop()
+
+    def wait_event(self, event: Event) -> None:
+        MACHINE.events.append(("wait", id(event), self.name))
+
+
+def get_current_stream() -> Stream:
+    return MACHINE.streams[-1] if MACHINE.streams else Stream()
+
+
+def alloc_pinned_memory(size: int) -> bytearray:
+    return bytearray(size)
+
+
+def memory_info() -> tuple[int, int]:
+    return MACHINE.total - MACHINE.used, MACHINE.total
+
+
+class _Pool:
+    @staticmethod
+    def free_bytes() -> int:
+        return 0
+
+
 class RawModule:
     """CUDA C++ that the host's compiler builds when its first kernel is asked for."""
 
@@ -339,8 +391,15 @@ def module() -> types.ModuleType:
     for entry in public:
         setattr(made, entry.__name__, entry)
     made.cuda = types.SimpleNamespace(  # type: ignore[attr-defined]
-        cublas=types.SimpleNamespace(gemmEx=gemmEx), get_cublas_handle=lambda: HANDLE
+        cublas=types.SimpleNamespace(gemmEx=gemmEx),
+        get_cublas_handle=lambda: HANDLE,
+        runtime=types.SimpleNamespace(memGetInfo=memory_info),
+        Event=Event,
+        Stream=Stream,
+        get_current_stream=get_current_stream,
+        alloc_pinned_memory=alloc_pinned_memory,
     )
+    made.get_default_memory_pool = _Pool  # type: ignore[attr-defined]
     return made
 
 
