@@ -127,7 +127,8 @@ def _train(
     labelled, weighted = data.T.ndim == 1, data.w is not None  # type: ignore[union-attr]
     plan.reserve(min(batch, total))
     coming = np.asarray(rates[:count], np.float64)
-    plan.rates[: len(coming)].set(coming)
+    if len(coming):  # the last batches may weigh nothing, and then make no updates
+        plan.rates[: len(coming)].set(coming)
     _set_clock(plan, first, step, key)
     coming_rows: Iterator[Launch] = iter(())
     if isinstance(data.X, Streamed):

@@ -289,6 +289,18 @@ class Event:
         MACHINE.events.append(("synchronize", id(self), ""))
 
 
+class Graph:
+    """Launches that a stream has captured."""
+
+    def __init__(self, launches: list[Any]) -> None:
+        self._launches = launches
+
+    def launch(self, stream: Stream) -> None:
+        """Run them again with the arguments of the capture."""
+        for kernel, grid, block, arguments in self._launches:
+            kernel(grid, block, arguments)
+
+
 class Stream:
     """A queue of work."""
 
@@ -301,6 +313,16 @@ class Stream:
 
     def __exit__(self, *error: object) -> None:
         MACHINE.streams.pop()
+
+    def synchronize(self) -> None:
+        MACHINE.allow("waiting for a stream")
+
+    def begin_capture(self) -> None:
+        MACHINE.capturing = []
+
+    def end_capture(self) -> Graph:
+        captured, MACHINE.capturing = MACHINE.capturing or [], None
+        return Graph(captured)
 
     def wait_event(self, event: Event) -> None:
         MACHINE.events.append(("wait", id(event), self.name))
@@ -397,6 +419,7 @@ def module() -> types.ModuleType:
         Event=Event,
         Stream=Stream,
         get_current_stream=get_current_stream,
+        get_elapsed_time=lambda start, end: 1.0,
         alloc_pinned_memory=alloc_pinned_memory,
     )
     made.get_default_memory_pool = _Pool  # type: ignore[attr-defined]
