@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +18,8 @@ if build.compiler() is None:
     pytest.skip("no C++ compiler", allow_module_level=True)
 if ON_DEVICE:
     pytest.skip("the stand-in is not in use", allow_module_level=True)
+
+ROOT = Path(__file__).resolve().parents[1]
 
 PRELUDE = """
 typedef long long whole;
@@ -204,3 +210,62 @@ KERNEL two(int *x) { x[0] = shallow(1); }
 def test_source_that_does_not_compile_says_so() -> None:
     with pytest.raises(RuntimeError, match="refused the kernels"):
         _kernel('extern "C" __global__ void f(int *x) { x = nothing; }', "f")
+
+
+# With the compiler's sanitizers, in a process of their own
+
+OVERRUN = """
+import numpy as np
+from tests.hostcuda import standin
+code = '''extern "C" __global__ void f(float *x, int n) {
+    for (int i = threadIdx.x; i <= n; i += blockDim.x) x[i] = 1;
+}'''
+x = standin.zeros(5000, "float32")
+standin.RawModule(code=code).get_function("f")((1,), (32,), (x, np.int32(4999 + EXTRA)))
+print("unseen")
+"""
+
+
+def _sanitized(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run Python on kernels that are built with sanitizers of addresses and undefined behaviour."""
+    libraries = [
+        subprocess.run(
+            [str(build.compiler()), f"-print-file-name=lib{name}.so"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        for name in ("asan", "ubsan")
+    ]
+    if not all(Path(library).is_absolute() for library in libraries):
+        pytest.skip("the compiler has no sanitizers")
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "FASTMLP_HOSTCUDA_FLAGS": "-g -fsanitize=undefined,address -fno-sanitize-recover=all",
+        "LD_PRELOAD": " ".join(libraries),
+        "ASAN_OPTIONS": "detect_leaks=0",
+    }
+    return subprocess.run(
+        [sys.executable, *words],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_sanitizers_find_nothing_in_the_kernels() -> None:
+    files = [f"tests/test_{name}.py" for name in ("vocabulary", "vocabulary_updates", "cupy_gpu")]
+    found = _sanitized("-m", "pytest", "-q", "-k", "cupy", *files)
+    assert found.returncode == 0, found.stdout[-4000:] + found.stderr[-4000:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("extra", "seen"), [("0", False), ("1", True)])
+def test_sanitizers_see_a_number_behind_the_end(extra: str, seen: bool) -> None:
+    found = _sanitized("-c", OVERRUN.replace("EXTRA", extra))
+    assert ("unseen" in found.stdout) != seen
+    assert ("heap-buffer-overflow" in found.stderr) == seen

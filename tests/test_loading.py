@@ -6,6 +6,7 @@ import importlib.machinery
 import subprocess
 import sys
 import types
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -85,6 +86,38 @@ def test_a_driver_is_asked_for_its_devices(
     reason = REAL_MISSING()
     REAL_MISSING.cache_clear()
     assert (reason is None) == (status == 0 and devices > 0)
+
+
+def test_cupy_itself_without_a_driver() -> None:
+    """The package CuPy, where it is installed and there is no GPU."""
+    code = (
+        "from importlib.util import find_spec\n"
+        "import fastmlp\n"
+        "reason = fastmlp.available_backends()['cupy']\n"
+        "print(find_spec('cupy') is not None, reason)\n"
+        "if reason is not None:\n"
+        "    try:\n"
+        "        fastmlp.MLP((2, 2), backend='cupy')\n"
+        "    except ImportError as error:\n"
+        "        assert reason in str(error)\n"
+        "    else:\n"
+        "        raise AssertionError\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        cwd=Path(__file__).resolve().parents[1],
+    )
+    installed, reason = run.stdout.strip().split(" ", 1)
+    if installed == "False":
+        assert "pip install" in reason
+        pytest.skip("CuPy is not installed")
+    if reason == "None":
+        pytest.skip("this machine has a GPU")
+    assert "NVIDIA driver" in reason
 
 
 def test_asking_what_is_available_imports_nothing() -> None:
