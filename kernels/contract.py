@@ -79,7 +79,7 @@ class Data(NamedTuple):
     """Training rows, checked by the caller: C-contiguous, in the plan's dtype."""
 
     X: Array
-    """(rows, inputs)"""
+    """(rows, inputs); on a GPU, where it may lie already, uint8 and float16 too"""
     T: Array
     """(rows,) int64 class indices, or (rows, outputs) in the plan's dtype."""
     w: Array | None = None

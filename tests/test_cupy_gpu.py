@@ -21,7 +21,7 @@ from fastmlp.datasets import load_digits
 from fastmlp.kernels.contract import Data, Order, Update
 
 from .conftest import ON_DEVICE
-from .draws import REFERENCE, network, plan_of, state, stored
+from .draws import REFERENCE, network, plan_of, sibling, state, stored
 from .hostcuda import standin
 from .tolerances import assert_close
 
@@ -101,6 +101,30 @@ def test_long_columns_are_summed_in_two_stages(rows: int, rng: np.random.Generat
 
     products.bias_gradient(found, D)
     assert_close(found, D.sum(axis=0), "product")
+
+
+# What the steps do not use, but the vocabulary has
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["sigmoid", "softplus"])
+def test_functions_of_numbers(name: str, dtype: str) -> None:
+    x = np.linspace(-30, 30, 101).astype(dtype)
+    found = getattr(sibling("cupy", "elementary"), name)(x)
+    assert isinstance(found, cupy.ndarray)
+    wanted = getattr(sibling("numpy", "elementary"), name)(x.astype(np.float64))
+    assert_close(found.get(), wanted, "kernel", dtype)
+
+
+def test_philox_is_the_references(rng: np.random.Generator) -> None:
+    counters = rng.integers(0, 1 << 32, (4, 50), np.uint32)
+    keys = [int(key) for key in rng.integers(0, 1 << 32, 2)]
+    for found, wanted in zip(
+        sibling("cupy", "random").philox(*counters, *keys),
+        sibling("numpy", "random").philox(*counters, *keys),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(found, wanted)
 
 
 # Orders of threads

@@ -106,6 +106,16 @@ def test_wheel_has_every_module(archives: Path) -> None:
     assert found == _source_names()
 
 
+def test_wheel_has_the_device_code_and_nothing_to_test_it(archives: Path) -> None:
+    names = _wheel_names(archives)
+    cuda = {
+        f"fastmlp/{path.relative_to(ROOT).as_posix()}" for path in ROOT.glob("kernels/*/cuda/*")
+    }
+    assert cuda
+    assert {name for name in names if ".cu" in name} == cuda
+    assert not [name for name in names if "hostcuda" in name or name.endswith(".hpp")]
+
+
 def test_wheel_has_data_types_and_licence(archives: Path) -> None:
     names = _wheel_names(archives)
     assert {"fastmlp/py.typed", "fastmlp/datasets/digits.npz"} <= names

@@ -9,13 +9,12 @@ from .advice import advised
 from .device import DeviceArray, as_device, empty, upload, zeros
 from .launch import kernels_of
 
-GATHERED = ("float32", "float64", "uint8", "float16")
-"""Rows of these dtypes are converted where they are gathered, and stay as they are until then."""
-
 
 @advised
 def adopt(values: Any, dtype: Any) -> DeviceArray:
     """Take over an array without a copy where its dtype and layout allow it.
+
+    uint8 and float16 stay as they are: kernels convert them where they gather rows.
 
     Parameters
     ----------
