@@ -118,9 +118,7 @@ def _numbers(net: MLP) -> dict[str, Any]:
 
 def _run(code: str, *arguments: str, cwd: Path | None = None, timeout: float = 300) -> str:
     """Run a script in a process of its own; return what it prints. A hang shows where it was."""
-    code = (
-        f"import faulthandler; faulthandler.dump_traceback_later({timeout - 10}, exit=True)\n{code}"
-    )
+    dump = f"import faulthandler; faulthandler.dump_traceback_later({timeout - 10}, exit=True)"
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, "-c", f"{dump}\n{code}", *arguments],
