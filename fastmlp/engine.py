@@ -23,6 +23,7 @@ from .kernels.layout import length, parameter_segments, running_segments
 from .kernels.reference import UPDATES
 from .optimizers import Optimizer
 from .schedules import rate_at
+from .sparse import SparseRows, blocks
 from .targets import Targets
 from .threads import get_num_threads
 
@@ -66,6 +67,7 @@ class Engine:
         self.steps = 0
         self.epochs = 0
         self.seconds_per_row = 0.0
+        self.threads: int | None = None
         self.targets = Targets(network.loss, network.layers[-1].units)
         self._state: State | None = None
         self._begin()
@@ -146,7 +148,7 @@ class Engine:
     def plan(self) -> Plan:
         """The plan, up to date and with the number of threads that is allowed now."""
         plan = self._built()
-        plan.threads = get_num_threads()
+        plan.threads = self.threads or get_num_threads()
         return plan
 
     def _built(self) -> Plan:
@@ -198,20 +200,38 @@ class Engine:
     ) -> None:
         """Run a minibatch for each entry of `losses`, and count the updates."""
         with self._lock:
-            plan = self.plan()
-            self._state = None
-            self.steps += self.kernels().train_steps(
-                plan,
-                losses,
-                data,
-                order,
-                batch,
-                first,
-                len(losses),
-                rates,
-                self.steps,
-                self.dropout_key,
-            )
+            if not isinstance(data.X, SparseRows):
+                self._steps(losses, data, order, batch, first, rates)
+                return
+            listed = np.arange(len(data.X)) if order.listed is None else order.listed
+            several = max(1, data.X.block_rows() // batch)
+            before = self.steps
+            for start in range(0, len(losses), several):
+                part = losses[start : start + several]
+                place = (first + start) * batch
+                rows = listed[place : place + len(part) * batch]
+                weights = None if data.w is None else data.w[rows]
+                block = Data(data.X.dense(rows), data.T[rows], weights)
+                left = rates[self.steps - before :]
+                self._steps(part, block, Order("sequence"), batch, 0, left)
+
+    def _steps(
+        self, losses: Array, data: Data, order: Order, batch: int, first: int, rates: Array
+    ) -> None:
+        plan = self.plan()
+        self._state = None
+        self.steps += self.kernels().train_steps(
+            plan,
+            losses,
+            data,
+            order,
+            batch,
+            first,
+            len(losses),
+            rates,
+            self.steps,
+            self.dropout_key,
+        )
 
     def rates(self, count: int) -> Array:
         """The learning rates of the next `count` updates."""
@@ -258,12 +278,14 @@ class Engine:
 
     # Inference
 
-    def forward(self, X: Array, logits: bool) -> Array:
+    def forward(self, X: Array | SparseRows, logits: bool) -> Array:
         """Return logits or outputs (rows, O)."""
         last = self.network.layers[-1]
         out = np.empty((len(X), last.columns if logits else last.units), self.dtype)
         with self._lock:
-            self.kernels().forward(self.plan(), out, X, logits)
+            plan = self.plan()
+            for rows, block in blocks(X):
+                self.kernels().forward(plan, out[rows], block, logits)
         return out
 
     def predict(self, X: Array) -> Array:
@@ -276,7 +298,9 @@ class Engine:
         """Return the loss without penalties, summed in float64."""
         losses = np.empty(len(data.X), self.dtype)
         with self._lock:
-            self.kernels().row_losses(self.plan(), losses, data.X, data.T)
+            plan = self.plan()
+            for rows, block in blocks(data.X):
+                self.kernels().row_losses(plan, losses[rows], block, data.T[rows])
         wide = losses.astype(np.float64)
         weights = np.ones(len(wide)) if data.w is None else data.w.astype(np.float64)
         with np.errstate(over="ignore", invalid="ignore"):  # infinite losses, in the end NaN
