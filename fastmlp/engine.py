@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,6 +69,7 @@ class Engine:
         self.epochs = 0
         self.seconds_per_row = 0.0
         self.threads: int | None = None
+        self.before_batch: Callable[[int], None] | None = None
         self.targets = Targets(network.loss, network.layers[-1].units)
         self._state: State | None = None
         self._begin()
@@ -198,22 +200,27 @@ class Engine:
     def run_steps(
         self, losses: Array, data: Data, order: Order, batch: int, first: int, rates: Array
     ) -> None:
-        """Run a minibatch for each entry of `losses`, and count the updates."""
+        """Run a minibatch for each entry of `losses`, and count the updates.
+
+        In one call of the kernels, but for sparse rows, which come in blocks, and where something
+        wants to look in before each batch.
+        """
+        X: Any = data.X
+        sparse = isinstance(X, SparseRows)
+        several = max(1, X.block_rows() // batch) if sparse else len(losses)
+        several = several if self.before_batch is None else 1
         with self._lock:
-            if not isinstance(data.X, SparseRows):
-                self._steps(losses, data, order, batch, first, rates)
-                return
-            listed = np.arange(len(data.X)) if order.listed is None else order.listed
-            several = max(1, data.X.block_rows() // batch)
             before = self.steps
             for start in range(0, len(losses), several):
-                part = losses[start : start + several]
-                place = (first + start) * batch
-                rows = listed[place : place + len(part) * batch]
-                weights = None if data.w is None else data.w[rows]
-                block = Data(data.X.dense(rows), data.T[rows], weights)
+                part, place = losses[start : start + several], first + start
                 left = rates[self.steps - before :]
-                self._steps(part, block, Order("sequence"), batch, 0, left)
+                if self.before_batch is not None:
+                    self.before_batch(place)
+                if sparse:
+                    block = _dense_batches(data, order, place * batch, len(part) * batch)
+                    self._steps(part, block, Order("sequence"), batch, 0, left)
+                else:
+                    self._steps(part, data, order, batch, place, left)
 
     def _steps(
         self, losses: Array, data: Data, order: Order, batch: int, first: int, rates: Array
@@ -314,3 +321,11 @@ class Engine:
         # A copy: metrics may be code of the user's, and kernels index with these numbers.
         labels = self.targets.labels(data.T).copy()
         return metrics.compute(chosen, labels, self.predict(data.X))
+
+
+def _dense_batches(data: Data, order: Order, start: int, count: int) -> Data:
+    """Make the rows at some places of an order (no keyed one) dense."""
+    X: Any = data.X
+    listed = np.arange(len(X)) if order.listed is None else order.listed
+    rows = listed[start : start + count]
+    return Data(X.dense(rows), data.T[rows], None if data.w is None else data.w[rows])

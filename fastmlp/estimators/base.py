@@ -2,95 +2,50 @@
 
 from __future__ import annotations
 
-import math
 import warnings
-from typing import Any, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
-from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from .. import checks, choices
-from ..history import History
 from ..kernels.contract import Array, Data
 from ..network import MLP
-from ..sparse import SparseRows
-from ..training import DivergenceError
-from . import lbfgs, networks, parameters, scores
-from .epochs import Epochs, Orders, Reported
+from . import lbfgs, networks, parameters
+from .coded import Coded, sparse_or_dense
 from .scikit_callbacks import CallbackSupportMixin, begun
 from .scores import Held
-
-REMEDY = (
-    "Training diverged: lower learning_rate_init, scale the columns of X to mean 0 and variance 1, "
-    "or clip the gradient (clip_norm=1.0)."
-)
+from .stochastic import Stochastic
 
 
-class Coded(NamedTuple):
-    """Targets in the forms that are needed."""
-
-    T: Array
-    """As `MLP` takes them."""
-    truth: Array
-    """As the estimator's answers come."""
-    outputs: int
-    loss: Any
-    """As `MLP` takes it."""
-    constants: Array | None = None
-    """What the reported loss has for each row beyond `MLP`'s loss."""
-
-
-class BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
+class BaseMLP(Stochastic, CallbackSupportMixin, BaseEstimator):
     """Fitting and stopping, for both kinds of targets."""
 
     hidden_layer_sizes: Any
     activation: Any
     solver: Any
-    alpha: float
-    batch_size: Any
-    max_iter: int
-    shuffle: bool
     random_state: Any
     tol: float
-    verbose: Any
     warm_start: bool
-    early_stopping: bool
-    validation_fraction: float
     max_fun: int
     backend: str
     dtype: Any
-    eval_metric: Any
-    callbacks: Any
     n_threads: int | None
+    n_features_in_: int
+    _shown: list[Array]
 
-    _parameter_constraints = parameters.CONSTRAINTS
-
-    # What a subclass says
-
-    def _coded(self, y: Array, dtype: np.dtype[Any], first: bool, single: bool) -> Coded:
-        raise NotImplementedError
-
-    def _answers(self, outputs: Array) -> Array:
-        """Return answers in the form of `Coded.truth`."""
-        raise NotImplementedError
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = parameters.CONSTRAINTS
 
     def _written(self, answers: Array) -> Array:
         """Return answers in the form of the user's y."""
         raise NotImplementedError
 
-    def _checked_targets(self, X: Any, y: Any, **options: Any) -> tuple[Any, Array]:
-        raise NotImplementedError
-
     def _class_weights(self, y: Array, single: bool) -> Array | None:
+        """Return a weight for each row, or None."""
         return None
-
-    def _metric(self, truth: Array, answers: Array, w: Array | None) -> float:
-        raise NotImplementedError
 
     # Fitting
 
@@ -130,11 +85,11 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         tasks = begun(self, X, y, sample_weight)
         if self.solver == "lbfgs":
             self._refuse_for_lbfgs(X_val)
-            self._minimize(net, Data(rows, coded.T, weights), coded)  # type: ignore[arg-type]
+            self._minimize(net, Data(rows, coded.T, weights), coded)
         else:
-            data = Held(rows, coded.T, coded.truth, y, weights)
-            train, held, constants = self._split(data, coded, rng, single, X_val, y_val)
-            self._train(net, train, held, constants, single, tasks)
+            data = Held(rows, coded.T, coded.truth, y, weights, coded.constants)
+            train, held = self._split(data, rng, single, X_val, y_val)
+            self._train(net, train, held, single, tasks)
         self.__dict__.update(networks.shown(net))
         if tasks is not None:
             tasks.close(net)
@@ -157,9 +112,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     ) -> MLP:
         """Return the network to train: new, or the one of the previous fit."""
         total = float(len(rows) if weights is None else weights.sum())
-        wanted = networks.recipe(
-            self, rows.shape[1], coded.outputs, coded.loss, rows.dtype, total
-        )
+        wanted = networks.recipe(self, rows.shape[1], coded.outputs, coded.loss, rows.dtype, total)
         if first:
             net = networks.drawn(self, wanted, rng)
             self.n_iter_, self.t_ = 0, 0
@@ -181,6 +134,11 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         self.__dict__.update(networks.shown(net))
         return net
 
+    @property
+    def _optimizer(self) -> Any:
+        """The optimizer, with its present learning rate."""
+        return self._live().optimizer
+
     def _live(self) -> MLP:
         """Return the network, with weights that the user may have exchanged."""
         net: MLP | None = self.__dict__.get("_net")
@@ -195,146 +153,6 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             networks.assign(net, "intercepts", self.intercepts_, "intercepts_")
             self._shown = list(places)
         return net
-
-    # Stochastic solvers
-
-    def _split(
-        self, data: Held, coded: Coded, rng: Any, single: bool, X_val: Any, y_val: Any
-    ) -> tuple[Held, Held | None, Array | None]:
-        """Return the rows to train on, those that validate, and the former's loss constants."""
-        if X_val is not None or y_val is not None:
-            return data, self._given(X_val, y_val, data.X.dtype), coded.constants
-        if not self.early_stopping:
-            return data, None, coded.constants
-        if single:
-            raise ValueError("partial_fit does not support early_stopping=True")
-        binary = data.truth.dtype == np.bool_ and data.truth.shape[1:] == (1,)
-        train, held = train_test_split(
-            np.arange(len(data.X)),
-            random_state=rng,
-            test_size=self.validation_fraction,
-            stratify=data.truth if binary else None,
-        )
-        if len(held) < 2:
-            raise ValueError(
-                "The validation set is too small. Increase 'validation_fraction' "
-                "or the size of your dataset."
-            )
-        parts = [
-            Held(*(None if part is None else part[rows] for part in data)) for rows in (train, held)
-        ]
-        for part, name in zip(parts, ("training", "validation"), strict=True):
-            if part.w is not None and not part.w.any():
-                raise ValueError(f"sample_weight is zero for every {name} row that was drawn")
-        constants = None if coded.constants is None else coded.constants[train]
-        return parts[0], parts[1], constants
-
-    def _given(self, X: Any, y: Any, dtype: np.dtype[Any]) -> Held:
-        """Return the user's validation rows."""
-        if X is None or y is None:
-            raise ValueError("X_val and y_val must be given together")
-        X, y = self._checked_targets(
-            X, y, accept_sparse=["csr", "csc"], multi_output=True, dtype=dtype, reset=False
-        )
-        coded = self._coded(y, X.dtype, first=False, single=True)
-        if coded.outputs != self.n_outputs_:
-            raise ValueError(
-                f"y_val must have {self.n_outputs_} outputs as y has; got {coded.outputs}"
-            )
-        return Held(sparse_or_dense(X), coded.T, coded.truth, y, None)
-
-    def _batch(self, rows: int) -> int:
-        if self.batch_size == "auto":
-            return min(200, rows)
-        if self.batch_size > rows:
-            warnings.warn(
-                f"batch_size={self.batch_size} is more than the {rows} training rows: every epoch "
-                "is one batch of them all",
-                stacklevel=2,
-            )
-        return min(int(self.batch_size), rows)
-
-    def _begin_record(self, validated: bool) -> None:
-        """Set up what an epoch is compared with, unless an earlier fit has."""
-        state = self.__dict__
-        if "loss_curve_" not in state:
-            self.loss_curve_: list[float] = []
-            self._no_improvement_count = 0
-            self.best_loss_: float | None = None
-            self.validation_scores_: list[float] | None = None
-            self.best_validation_score_: float | None = None
-            self.validation_loss_curve_: list[float] | None = None
-        if not self.early_stopping and self.best_loss_ is None:
-            self.best_loss_ = math.inf
-        if validated and self.validation_scores_ is None:
-            self.validation_scores_, self.validation_loss_curve_ = [], []
-            self.best_validation_score_ = -math.inf
-            self._best = self._net.snapshot()
-
-    def _train(
-        self,
-        net: MLP,
-        train: Held,
-        held: Held | None,
-        constants: Array | None,
-        single: bool,
-        tasks: Any,
-    ) -> None:
-        self._begin_record(held is not None)
-        rows = len(train.X)
-        batch, orders = self._batch(rows), Orders(rows)
-        reported = Reported(constants, train.w, batch, orders)
-        epochs = Epochs(self, rows, reported, held, self._scoring(), single)
-        others = [self.callbacks] if callable(self.callbacks) else list(self.callbacks or ())
-        fresh = None if single and self.__dict__.get("_trained") else parameters.optimizer(self)
-        self._trained = True
-        self.n_iter_ = 0
-        try:
-            net.fit(
-                train.X,
-                train.T,
-                epochs=1 if single else self.max_iter,
-                batch_size=batch,
-                shuffle=orders if self.shuffle else False,
-                optimizer=fresh,
-                sample_weight=train.w,
-                validation_data=None if held is None else (held.X, held.T, held.w),
-                callbacks=[epochs, *others, *([] if tasks is None else [tasks])],
-                progress=self.verbose == "progress",
-            )
-        except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=2)
-        except DivergenceError as error:
-            if held is None:
-                raise ValueError(
-                    "Solver produced non-finite parameter weights. The input data may contain "
-                    f"large values and need to be preprocessed. {REMEDY}"
-                ) from error
-            epochs.diverged(net)
-            warnings.warn(f"{REMEDY} The best weights are back.", ConvergenceWarning, stacklevel=2)
-        else:
-            if not (single or epochs.stopped) and self.n_iter_ == self.max_iter:
-                warnings.warn(
-                    f"Training has not converged within max_iter={self.max_iter} epochs.",
-                    ConvergenceWarning,
-                    stacklevel=2,
-                )
-        if held is not None:
-            net.restore(self._best)
-
-    def _scoring(self) -> Any:
-        if self.eval_metric is None:
-            return self._score_of
-        if self.eval_metric == "loss":
-            return lambda held, history: -history.validation_loss[-1]
-        scoring = scores.scorer(self.eval_metric)
-        return lambda held, history: scores.measured(scoring, self, held)
-
-    def _score_of(self, held: Held, history: History) -> float:
-        outputs = self._net._engine.forward(held.X, False)
-        if not np.isfinite(outputs).all():
-            return math.nan
-        return self._metric(held.truth, self._answers(outputs), held.w)
 
     # L-BFGS
 
@@ -399,9 +217,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         # scikit-learn's check costs several times a small network's prediction, so arrays that
         # can only pass skip it.
         if not plain:
-            X = validate_data(
-                self, X, accept_sparse=["csr", "csc"], dtype=net.dtype, reset=False
-            )
+            X = validate_data(self, X, accept_sparse=["csr", "csc"], dtype=net.dtype, reset=False)
         return net._engine.forward(sparse_or_dense(X), False)
 
     # Scikit-learn's hooks
@@ -421,10 +237,3 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
-
-
-def sparse_or_dense(X: Any) -> Any:
-    """Return checked X as `MLP` takes it."""
-    if issparse(X):
-        return SparseRows(X.tocsr(), X.dtype)
-    return np.require(X, requirements=["C", "A"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import ClassifierMixin, _fit_context
@@ -16,7 +16,8 @@ from sklearn.utils.validation import validate_data
 
 from ..kernels.contract import Array
 from . import parameters, scores
-from .base import BaseMLP, Coded
+from .base import BaseMLP
+from .coded import Coded
 from .scikit_callbacks import with_callbacks
 
 
@@ -35,14 +36,125 @@ def _has_margins(estimator: Any) -> bool:
     return True
 
 
-class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
-    """DOCSTRING
+class MLPClassifier(ClassifierMixin, BaseMLP):
+    """Multilayer perceptron for classes, with scikit-learn's parameters and results.
+
+    With the parameters of ``sklearn.neural_network.MLPClassifier``, float64 and the same
+    ``random_state`` it follows the same trajectory; those from `loss` on are additions.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : int or sequence of int
+        Units of each hidden layer; an empty sequence makes a linear model.
+    activation : str or object, or a sequence of them
+        For all hidden layers, or one for each: "identity", "logistic", "tanh", "relu", and every
+        other one of `fastmlp.MLP`, such as "gelu" or ``LeakyReLU(0.2)``.
+    solver : str or object
+        "sgd", "adam", "lbfgs", "adamw", "rmsprop", "adagrad"; or an optimizer such as
+        ``RMSprop(0.01, rho=0.9)``, which brings its own numbers.
+    alpha : float
+        Penalty ``alpha/2 sum W^2``, divided by the rows (or the sum of weights) of the batch.
+    batch_size : int or "auto"
+        "auto": 200, or all rows where there are fewer. Not for "lbfgs".
+    learning_rate : str
+        For "sgd": "constant"; "invscaling", learning_rate_init/(t_ + 1)**power_t; "adaptive",
+        a fifth after every ``n_iter_no_change`` epochs without improvement.
+    learning_rate_init : float
+        Learning rate of the first epoch, above 0.
+    power_t : float
+        For "invscaling".
+    max_iter : int
+        Most epochs; for "lbfgs" most iterations.
+    shuffle : bool
+        A new order of the rows in each epoch.
+    random_state : int, RandomState or None
+        Draws the first weights, the rows that validate, the orders and dropout.
+    tol : float
+        Least improvement of the loss or of the validation score that counts.
+    verbose : bool, int or "progress"
+        True prints a line for each epoch; "progress" draws one live line.
+    warm_start : bool
+        Begin with the weights of the previous fit.
+    momentum, nesterovs_momentum : float, bool
+        For "sgd".
+    early_stopping : bool
+        Hold rows out, stop by their score instead of the loss, and restore the best weights.
+    validation_fraction : float
+        Share of the rows to hold out.
+    beta_1, beta_2, epsilon : float
+        For "adam" and "adamw"; epsilon also for "rmsprop".
+    n_iter_no_change : int or inf
+        Epochs without improvement after which to stop.
+    max_fun : int
+        For "lbfgs": most evaluations of the loss.
+    loss : str
+        "log_loss"; or a margin loss, "hinge", "squared_hinge", "exponential" or "perceptron", which
+        has ``decision_function`` instead of probabilities.
+    backend : str
+        "numpy", "numba", "cupy", or "auto": numba where it is installed, else numpy.
+    dtype : str or None
+        "float32" or "float64"; None: that of X, float64 where X has another one.
+    class_weight : dict, "balanced", list of dicts, or None
+        Weight of each class, multiplied with ``sample_weight``; a list where y has several columns.
+    dropout : float or sequence of float
+        Share of a hidden layer's outputs that is dropped in training.
+    normalization : str or None, or a sequence of them
+        "batch" or "layer", before the activation of hidden layers.
+    l1 : float
+        Penalty ``l1 sum |W|``, divided as that of `alpha`.
+    clip_value, clip_norm : float or None
+        Cut each entry of the gradient; then scale the whole gradient down to this length.
+    eval_metric : str, callable or None
+        Score of the validation rows: None, accuracy; "loss", their loss; a word of
+        ``sklearn.metrics.get_scorer_names()``; or a scorer (estimator, X, y). More is better.
+    callbacks : sequence of callable, or None
+        Functions ``(epoch, history, net)`` or `fastmlp.Callback` objects. Scikit-learn's callbacks
+        are set by ``set_callbacks``.
+    n_threads : int or None
+        Most threads; None: `fastmlp.get_num_threads`, which is 1 inside a worker of joblib.
+    coefs_init, intercepts_init : list of array or None
+        First weights (inputs, outputs) and biases (outputs,) of all layers.
+
+    Attributes
+    ----------
+    coefs_, intercepts_ : list of array
+        Weights and biases of each layer. The arrays are read-only; assigned ones count from the next
+        call on.
+    loss_ : float
+        Loss of the latest epoch, penalty in.
+    loss_curve_ : list of float
+        Loss of each epoch, or of each iteration of "lbfgs".
+    best_loss_ : float or None
+        Least loss; None with early stopping.
+    validation_scores_, validation_loss_curve_ : list of float, or None
+        Score and loss of the validation rows after each epoch.
+    best_validation_score_ : float or None
+        Highest of the scores; its weights are the ones that stay.
+    n_iter_, t_ : int
+        Epochs of the latest fit, and rows seen in all of them.
+    n_features_in_, n_outputs_, n_layers_ : int
+        Columns of X, outputs, and layers with the input.
+    feature_names_in_ : array of str
+        Names of the columns, where X had any.
+    out_activation_ : str
+        Activation of the output layer.
+    classes_ : array, or list of arrays
+        Class labels in the order of the outputs.
+
+    Examples
+    --------
+    >>> from fastmlp import MLPClassifier
+    >>> from fastmlp.datasets import load_digits
+    >>> X, y = load_digits(scaling="unit")
+    >>> model = MLPClassifier(max_iter=30, tol=0.01, random_state=0).fit(X[:1500], y[:1500])
+    >>> bool(model.score(X[1500:], y[1500:]) > 0.85)
+    True
     """
 
     loss: str
     class_weight: Any
 
-    _parameter_constraints = {
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **parameters.CONSTRAINTS,
         "loss": [StrOptions(set(parameters.CLASSIFIER_LOSSES))],
         "class_weight": [StrOptions({"balanced"}), dict, list, None],
@@ -195,7 +307,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         array (rows, classes)
             In the order of ``classes_``.
         """
-        chances = self.predict_proba(X)
+        chances: Array = self.predict_proba(X)
         return np.log(chances, out=chances)
 
     @available_if(_has_margins)
@@ -213,7 +325,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             (rows,) for two classes, speaking for the second; else (rows, classes).
         """
         outputs = self._outputs(X)
-        return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+        columns: Array = outputs[:, 0] if outputs.shape[1] == 1 else outputs
+        return columns
 
     def _checked_targets(self, X: Any, y: Any, **options: Any) -> tuple[Any, Array]:
         X, y = validate_data(self, X, y, **options)

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from ..callbacks import Callback
+from ..engine import Engine
 from ..history import History
 from ..kernels.contract import Array
+from ..kernels.layout import parameter_segments
 from .scores import Held
 
 SMALLEST_RATE = 1e-6
@@ -30,26 +32,57 @@ class Orders:
         return self.latest
 
 
-class Reported:
-    """From `MLP`'s loss of an epoch to the one that scikit-learn reports.
+class Penalties:
+    """The average penalty of an epoch's batches, each before its update.
 
-    They differ in a constant for each row (Poisson), whose average follows the batches where rows
-    have weights.
+    The backends report losses with penalties in. Where only the rest is to be divided by the number
+    of outputs, the penalties have to be known apart.
     """
 
-    def __init__(self, constants: Array | None, w: Array | None, batch: int, orders: Orders):
-        self.constants, self.w, self.batch, self.orders = constants, w, batch, orders
-        self._same = None if constants is None or w is not None else float(constants.mean())
+    def __init__(self, engine: Engine, w: Array | None, rows: int, batch: int, orders: Orders):
+        self.engine, self.w, self.rows, self.batch, self.orders = engine, w, rows, batch, orders
+        self.mean = 0.0
+
+    def __call__(self, number: int) -> None:
+        """Add the penalty of an epoch's next batch."""
+        if number == 0:
+            self.mean = 0.0
+        network, flat = self.engine.network, self.engine.state().parameters.astype(np.float64)
+        weights = [s.view(flat) for s in parameter_segments(network) if s.kind == "weights"]
+        absolute = sum(float(np.abs(W).sum()) for W in weights) if network.l1 else 0.0
+        squares = sum(float(np.square(W).sum()) for W in weights)
+        penalty = network.l1 * absolute + 0.5 * network.l2 * squares
+        places = self.orders.latest[number * self.batch : (number + 1) * self.batch]
+        total = float(len(places) if self.w is None else self.w[places].sum(dtype=np.float64))
+        self.mean += len(places) / self.rows * (penalty / total if total else 0.0)
+
+
+class Reported:
+    """From `MLP`'s losses to the ones that scikit-learn reports.
+
+    They differ in a constant for each row (Poisson), whose average follows the batches where rows
+    have weights; and squared errors are averaged over the outputs.
+    """
+
+    def __init__(self, train: Held, batch: int, orders: Orders, share: float):
+        self.constants, self.w = train.constants, train.w
+        self.batch, self.orders, self.share = batch, orders, share
+        self.penalties: Penalties | None = None
 
     def __call__(self, loss: float) -> float:
-        """Return the loss to report."""
-        if self.constants is None:
-            return loss
-        return loss + (self._weighted() if self._same is None else self._same)
+        """Return the loss to report for the loss of an epoch."""
+        penalty = 0.0 if self.penalties is None else self.penalties.mean
+        return (loss - penalty) * self.share + penalty + self._constant()
 
-    def _weighted(self) -> float:
-        assert self.constants is not None
-        assert self.w is not None
+    def validation(self, loss: float, held: Held) -> float:
+        """Return the loss to report for the loss of validation rows."""
+        if held.constants is None:
+            return loss * self.share
+        return loss * self.share + float(np.average(held.constants, weights=held.w))
+
+    def _constant(self) -> float:
+        if self.constants is None or self.w is None:
+            return 0.0 if self.constants is None else float(self.constants.mean())
         order = self.orders.latest
         starts = np.arange(0, len(order), self.batch)
         w = self.w[order].astype(np.float64)
@@ -68,31 +101,27 @@ class Epochs(Callback):
         Its fitted attributes are written to.
     rows : int
         Rows of an epoch.
-    reported : callable
-        From the epoch's loss to the one that is recorded.
+    reported : Reported
+        From the losses to the ones that are recorded.
     held : Held or None
         Validation rows.
     score : callable
         (held, history) -> score, where more is better.
-    single : bool
-        One epoch of ``partial_fit``.
     """
 
     def __init__(
         self,
         estimator: Any,
         rows: int,
-        reported: Callable[[float], float],
+        reported: Reported,
         held: Held | None,
         score: Callable[[Held, History], float],
-        single: bool,
     ):
         self.estimator = estimator
         self.rows = rows
         self.reported = reported
         self.held = held
         self.score = score
-        self.single = single
         self.stopped = False
         self.adapts = estimator.solver == "sgd" and estimator.learning_rate == "adaptive"
         self.decays = estimator.solver == "sgd" and estimator.learning_rate == "invscaling"
@@ -101,12 +130,14 @@ class Epochs(Callback):
         """Record the epoch; stop when nothing has improved for long enough."""
         self.record(epoch, self.reported(history.loss[-1]))
         if self.held is not None:
-            self.validate(self.score(self.held, history), history.validation_loss[-1], net)
+            loss = self.reported.validation(history.validation_loss[-1], self.held)
+            self.validate(self.score(self.held, history), loss, net)
         self._count()
         estimator = self.estimator
         if self.decays:
-            decay = float(estimator.t_ + 1) ** -estimator.power_t
-            net.learning_rate = max(estimator.learning_rate_init * decay, sys.float_info.min)
+            with np.errstate(over="ignore"):
+                growth = float(np.float64(estimator.t_ + 1) ** estimator.power_t)
+            net.learning_rate = max(estimator.learning_rate_init / growth, sys.float_info.min)
         if estimator._no_improvement_count > estimator.n_iter_no_change:
             self.stopped = self._stops(net)
         return self.stopped

@@ -58,9 +58,7 @@ def assign(net: MLP, kind: str, arrays: Any, name: str) -> None:
 
 
 def carried(old: MLP | None, wanted: dict[str, Any], coefs: Any, intercepts: Any) -> MLP:
-    """Return a network for a changed recipe with the parameters, and if it can the optimizer's
-    state, of the old one.
-    """
+    """Return a network for a changed recipe, with the numbers of the old one where they fit."""
     net = MLP(**wanted, init="zeros", seed=0)
     if old is not None and set(old.parameters) == set(net.parameters):
         net.parameters = old.parameters

@@ -10,6 +10,8 @@ from ..callbacks import Callback
 from ..history import History
 from .networks import shown
 
+__all__ = ["CallbackSupportMixin", "Tasks", "begun", "with_callbacks"]
+
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 try:

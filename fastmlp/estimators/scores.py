@@ -15,7 +15,7 @@ from ..kernels.contract import Array
 
 
 class Held(NamedTuple):
-    """Rows that validate."""
+    """Rows that train or validate."""
 
     X: Any
     T: Array
@@ -25,6 +25,13 @@ class Held(NamedTuple):
     y: Array
     """Targets as the user wrote them."""
     w: Array | None
+    constants: Array | None = None
+    """What the reported loss has for each row beyond `MLP`'s loss."""
+
+    def take(self, rows: Array) -> Held:
+        """Return some of the rows."""
+        parts: list[Any] = [None if part is None else part[rows] for part in self]
+        return Held(*parts)
 
 
 def accuracy(truth: Array, answers: Array, w: Array | None) -> float:
