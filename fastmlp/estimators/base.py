@@ -43,7 +43,7 @@ class BaseMLP(Stochastic, CallbackSupportMixin, BaseEstimator):
         """Return answers in the form of the user's y."""
         raise NotImplementedError
 
-    def _class_weights(self, y: Array, single: bool) -> Array | None:
+    def _class_weights(self, y: Array, w: Array | None, single: bool) -> Array | None:
         """Return a weight for each row, or None."""
         return None
 
@@ -96,14 +96,15 @@ class BaseMLP(Stochastic, CallbackSupportMixin, BaseEstimator):
         return self
 
     def _weights(self, X: Any, y: Array, given: Any, single: bool) -> Array | None:
-        balance = self._class_weights(y, single)
-        if given is None:
-            return balance
-        weights: Array = _check_sample_weight(given, X)
-        if (weights < 0).any():
-            raise ValueError(f"sample_weight must be >= 0; got {weights.min():g}")
-        weights = weights if balance is None else weights * balance
-        if not weights.any():
+        weights: Array | None = None
+        if given is not None:
+            weights = np.asarray(_check_sample_weight(given, X))
+            if (weights < 0).any():
+                raise ValueError(f"sample_weight must be >= 0; got {weights.min():g}")
+        balance = self._class_weights(y, weights, single)
+        if balance is not None:
+            weights = balance if weights is None else weights * balance
+        if weights is not None and not weights.any():
             raise ValueError("sample_weight must not be zero for every row")
         return weights
 

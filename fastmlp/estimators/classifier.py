@@ -9,7 +9,7 @@ from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 from sklearn.utils.validation import validate_data
@@ -118,8 +118,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     Attributes
     ----------
     coefs_, intercepts_ : list of array
-        Weights and biases of each layer. The arrays are read-only; assigned ones count from the next
-        call on.
+        Weights and biases of each layer. The arrays are read-only; assigned ones count from then
+        on.
     loss_ : float
         Loss of the latest epoch, penalty in.
     loss_curve_ : list of float
@@ -365,7 +365,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
                 f"y must hold classes of the earlier calls, {self.classes_}; got {unknown}"
             )
 
-    def _class_weights(self, y: Array, single: bool) -> Array | None:
+    def _class_weights(self, y: Array, w: Array | None, single: bool) -> Array | None:
         if self.class_weight is None:
             return None
         if single and self.class_weight == "balanced":
@@ -373,8 +373,20 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
                 "class_weight='balanced' needs all rows at once, partial_fit has some of them: "
                 "give the weights as a dict, from sklearn.utils.class_weight.compute_class_weight"
             )
-        weights: Array = compute_sample_weight(self.class_weight, y)
-        return weights
+        if self.class_weight == "balanced" and y.ndim == 1:
+            # A class of which every row weighs nothing has no share to balance.
+            there = np.ones(len(y), bool) if w is None else w > 0
+            classes, places = np.unique(y[there], return_inverse=True)
+            balanced = np.zeros(len(y))
+            balanced[there] = compute_class_weight(
+                "balanced",
+                classes=classes,
+                y=y[there],
+                sample_weight=None if w is None else w[there],
+            )[places]
+            return balanced
+        balance: Array = compute_sample_weight(self.class_weight, y)
+        return balance
 
     def _answers(self, outputs: Array) -> Array:
         if self._label_binarizer.y_type_ == "multiclass":

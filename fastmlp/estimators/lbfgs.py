@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 from scipy.optimize import Bounds, minimize
+from threadpoolctl import ThreadpoolController
 
 from ..engine import Engine
 from ..kernels.contract import Array, Data, State
@@ -56,7 +59,7 @@ def run(
         if watch(float(intermediate_result.fun)):
             raise StopIteration
 
-    with engine.alone():
+    with engine.alone(), _blas_threads(engine):
         try:
             result = minimize(
                 objective(engine, data, constant),
@@ -72,6 +75,23 @@ def run(
             raise
         engine.set_state(State(result.x.astype(engine.dtype), state.slots, state.running))
     return result
+
+
+def _blas_threads(engine: Engine) -> AbstractContextManager[Any]:
+    """Keep SciPy's BLAS to one thread where nothing else computes with BLAS.
+
+    L-BFGS multiplies tiny matrices; waking threads for each costs more than a small network's
+    gradient (on two cores 3 ms instead of 0.02 ms).
+    """
+    if engine.backend == "numpy":
+        return nullcontext()
+    limits: AbstractContextManager[Any] = _pools().limit(limits=1, user_api="blas")
+    return limits
+
+
+@functools.cache
+def _pools() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 def _bounds(engine: Engine) -> Bounds | None:

@@ -100,8 +100,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     Attributes
     ----------
     coefs_, intercepts_ : list of array
-        Weights and biases of each layer. The arrays are read-only; assigned ones count from the next
-        call on.
+        Weights and biases of each layer. The arrays are read-only; assigned ones count from then
+        on.
     loss_ : float
         Loss of the latest epoch, penalty in.
     loss_curve_ : list of float
