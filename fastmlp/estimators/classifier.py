@@ -57,8 +57,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     batch_size : int or "auto"
         "auto": 200, or all rows where there are fewer. Not for "lbfgs".
     learning_rate : str
-        For "sgd": "constant"; "invscaling", learning_rate_init/(t_ + 1)**power_t; "adaptive",
-        a fifth after every ``n_iter_no_change`` epochs without improvement.
+        For "sgd": "constant"; "invscaling", ``learning_rate_init/(t_ + 1)**power_t``;
+        "adaptive", a fifth after every ``n_iter_no_change`` epochs without improvement.
     learning_rate_init : float
         Learning rate of the first epoch, above 0.
     power_t : float
