@@ -146,7 +146,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     >>> from fastmlp import MLPClassifier
     >>> from fastmlp.datasets import load_digits
     >>> X, y = load_digits(scaling="unit")
-    >>> model = MLPClassifier(max_iter=30, tol=0.01, random_state=0).fit(X[:1500], y[:1500])
+    >>> model = MLPClassifier(max_iter=300, tol=0.01, random_state=0).fit(X[:1500], y[:1500])
     >>> bool(model.score(X[1500:], y[1500:]) > 0.85)
     True
     """
