@@ -9,7 +9,7 @@ from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
+from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 from sklearn.utils.validation import validate_data
@@ -19,6 +19,7 @@ from . import parameters, scores
 from .base import BaseMLP
 from .coded import Coded
 from .scikit_callbacks import with_callbacks
+from .weights import balanced
 
 
 def _has_probabilities(estimator: Any) -> bool:
@@ -374,17 +375,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
                 "give the weights as a dict, from sklearn.utils.class_weight.compute_class_weight"
             )
         if self.class_weight == "balanced" and y.ndim == 1:
-            # A class of which every row weighs nothing has no share to balance.
-            there = np.ones(len(y), bool) if w is None else w > 0
-            classes, places = np.unique(y[there], return_inverse=True)
-            balanced = np.zeros(len(y))
-            balanced[there] = compute_class_weight(
-                "balanced",
-                classes=classes,
-                y=y[there],
-                sample_weight=None if w is None else w[there],
-            )[places]
-            return balanced
+            return balanced(y, w)
         balance: Array = compute_sample_weight(self.class_weight, y)
         return balance
 
