@@ -9,7 +9,6 @@ from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 from sklearn.utils.validation import validate_data
@@ -19,7 +18,7 @@ from . import parameters, scores
 from .base import BaseMLP
 from .coded import Coded
 from .scikit_callbacks import with_callbacks
-from .weights import balanced
+from .weights import class_weights
 
 
 def _has_probabilities(estimator: Any) -> bool:
@@ -367,17 +366,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             )
 
     def _class_weights(self, y: Array, w: Array | None, single: bool) -> Array | None:
-        if self.class_weight is None:
-            return None
-        if single and self.class_weight == "balanced":
-            raise ValueError(
-                "class_weight='balanced' needs all rows at once, partial_fit has some of them: "
-                "give the weights as a dict, from sklearn.utils.class_weight.compute_class_weight"
-            )
-        if self.class_weight == "balanced" and y.ndim == 1:
-            return balanced(y, w)
-        balance: Array = compute_sample_weight(self.class_weight, y)
-        return balance
+        return class_weights(self.class_weight, y, w, single)
 
     def _answers(self, outputs: Array) -> Array:
         if self._label_binarizer.y_type_ == "multiclass":
