@@ -13,18 +13,22 @@ from . import metrics as metric_module
 from .engine import Engine
 from .kernels.contract import Array, Data
 from .progress import Progress
+from .sparse import SparseRows, as_array
 from .training import Job, split_rows
 
 
 def checked_rows(engine: Engine, X: Any) -> Array:
     """Return X as the kernels take it, (rows, inputs)."""
+    if isinstance(X, SparseRows):
+        return as_array(X)
     return checks.matrix(X, "X", engine.network.layers[0].inputs, engine.dtype)
 
 
 def checked_data(engine: Engine, X: Any, y: Any, w: Any) -> Data:
     """Return rows, targets and weights as the kernels take them."""
     # Views: a callback can give an array another shape in place, which no kernel would notice.
-    rows = checked_rows(engine, X).view()
+    rows = checked_rows(engine, X)
+    rows = rows if isinstance(X, SparseRows) else rows.view()
     T = engine.targets.encode(y, len(rows), engine.dtype).view()
     weights = checks.row_weights(w, len(rows), engine.dtype)
     return Data(rows, T, None if weights is None else weights.view())
