@@ -34,6 +34,8 @@ Array = NDArray[Any]
 Table = tuple[Array, Array]
 SIDES = ("scikit-learn", "fastmlp")
 TINY_ROWS = 300
+PAUSE = 0.3
+"""Seconds before each measurement: OpenBLAS's threads keep their cores busy for a while."""
 
 
 def digits() -> Table:
@@ -155,6 +157,7 @@ def fitted_seconds(case: Case, X: Array, y: Array, repeats: int) -> dict[str, fl
     times: dict[str, list[float]] = {side: [] for side in SIDES}
     for _ in range(repeats):
         for side, model in models(case).items():
+            time.sleep(PAUSE)
             started = time.perf_counter()
             model.fit(X, y)
             times[side].append(time.perf_counter() - started)
