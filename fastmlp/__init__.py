@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         ReduceOnPlateau,
         TimeLimit,
     )
+    from .estimators import MLPClassifier, MLPRegressor
     from .files import FileFormatError
     from .history import History
     from .initializers import Normal, TruncatedNormal, Uniform
@@ -56,6 +57,7 @@ _HOMES = {
         "ReduceOnPlateau",
         "TimeLimit",
     ),
+    "estimators": ("MLPClassifier", "MLPRegressor"),
     "files": ("FileFormatError",),
     "history": ("History",),
     "initializers": ("Normal", "TruncatedNormal", "Uniform"),
@@ -96,6 +98,8 @@ __all__ = [
     "Huber",
     "InverseScaling",
     "LeakyReLU",
+    "MLPClassifier",
+    "MLPRegressor",
     "Maxout",
     "Normal",
     "OneCycle",

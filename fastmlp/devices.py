@@ -8,6 +8,7 @@ import numpy as np
 
 from . import kernels
 from .kernels.contract import Array
+from .sparse import SparseRows, as_array
 
 _CUDA = (2, 13)
 """Device types of DLPack: CUDA's memory, and its managed memory."""
@@ -15,7 +16,7 @@ _CUDA = (2, 13)
 
 def holds(values: Any) -> bool:
     """Whether an array lies on a GPU; nothing is imported to find out."""
-    if isinstance(values, np.ndarray | list | tuple):
+    if isinstance(values, np.ndarray | list | tuple | SparseRows):
         return False
     ask = getattr(values, "__dlpack_device__", None)
     if ask is not None:
@@ -59,7 +60,7 @@ def on_host(values: Any) -> Any:
 
 def room(X: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """An array for results, where X lies."""
-    if isinstance(X, np.ndarray):
+    if isinstance(X, np.ndarray | SparseRows):
         return np.empty(shape, dtype)
     array: Array = _incoming().room(shape, dtype)
     return array
@@ -67,7 +68,7 @@ def room(X: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
 
 def beside(X: Any, result: Array) -> Array:
     """Bring a result to where X lies."""
-    if isinstance(X, np.ndarray):
+    if isinstance(X, np.ndarray | SparseRows):
         return result
     array: Array = _incoming().bring(result)
     return array
@@ -75,9 +76,8 @@ def beside(X: Any, result: Array) -> Array:
 
 def chosen_rows(X: Any, rows: Array) -> Array:
     """The rows of these numbers, where X lies."""
-    if isinstance(X, np.ndarray):
-        picked: Array = X[rows]
-        return picked
+    if isinstance(X, np.ndarray | SparseRows):
+        return as_array(X[rows])
     array: Array = _incoming().chosen_rows(X, rows)
     return array
 

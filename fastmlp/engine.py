@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ from .kernels.layout import length, parameter_segments, running_segments
 from .kernels.reference import UPDATES
 from .optimizers import Optimizer
 from .schedules import rate_at
+from .sparse import SparseRows, blocks
 from .targets import Targets
 from .threads import get_num_threads
 
@@ -68,6 +70,8 @@ class Engine:
         self.steps = 0
         self.epochs = 0
         self.seconds_per_row = 0.0
+        self.threads: int | None = None
+        self.before_batch: Callable[[int], None] | None = None
         self.targets = Targets(network.loss, network.layers[-1].units)
         self._state: State | None = None
         self._begin()
@@ -148,7 +152,7 @@ class Engine:
     def plan(self) -> Plan:
         """The plan, up to date and with the number of threads that is allowed now."""
         plan = self._built()
-        plan.threads = get_num_threads()
+        plan.threads = self.threads or get_num_threads()
         return plan
 
     def _built(self) -> Plan:
@@ -198,22 +202,45 @@ class Engine:
     def run_steps(
         self, losses: Array, data: Data, order: Order, batch: int, first: int, rates: Array
     ) -> None:
-        """Run a minibatch for each entry of `losses`, and count the updates."""
+        """Run a minibatch for each entry of `losses`, and count the updates.
+
+        In one call of the kernels, but for sparse rows, which come in blocks, and where something
+        wants to look in before each batch.
+        """
+        X: Any = data.X
+        sparse = isinstance(X, SparseRows)
+        several = max(1, X.block_rows() // batch) if sparse else len(losses)
+        several = several if self.before_batch is None else 1
         with self._lock:
-            plan = self.plan()
-            self._state = None
-            self.steps += self.kernels().train_steps(
-                plan,
-                losses,
-                data,
-                order,
-                batch,
-                first,
-                len(losses),
-                rates,
-                self.steps,
-                self.dropout_key,
-            )
+            before = self.steps
+            for start in range(0, len(losses), several):
+                part, place = losses[start : start + several], first + start
+                left = rates[self.steps - before :]
+                if self.before_batch is not None:
+                    self.before_batch(place)
+                if sparse:
+                    block = _dense_batches(data, order, place * batch, len(part) * batch)
+                    self._steps(part, block, Order("sequence"), batch, 0, left)
+                else:
+                    self._steps(part, data, order, batch, place, left)
+
+    def _steps(
+        self, losses: Array, data: Data, order: Order, batch: int, first: int, rates: Array
+    ) -> None:
+        plan = self.plan()
+        self._state = None
+        self.steps += self.kernels().train_steps(
+            plan,
+            losses,
+            data,
+            order,
+            batch,
+            first,
+            len(losses),
+            rates,
+            self.steps,
+            self.dropout_key,
+        )
 
     def rates(self, count: int) -> Array:
         """The learning rates of the next `count` updates."""
@@ -260,12 +287,14 @@ class Engine:
 
     # Inference
 
-    def forward(self, X: Array, logits: bool) -> Array:
+    def forward(self, X: Array | SparseRows, logits: bool) -> Array:
         """Return logits or outputs (rows, O)."""
         last = self.network.layers[-1]
         out = devices.room(X, (len(X), last.columns if logits else last.units), self.dtype)
         with self._lock:
-            self.kernels().forward(self.plan(), out, X, logits)
+            plan = self.plan()
+            for rows, block in blocks(X):
+                self.kernels().forward(plan, out[rows], block, logits)
         return out
 
     def predict(self, X: Array) -> Array:
@@ -279,7 +308,9 @@ class Engine:
         """Return the loss without penalties, summed in float64."""
         losses = np.empty(len(data.X), self.dtype)
         with self._lock:
-            self.kernels().row_losses(self.plan(), losses, data.X, data.T)
+            plan = self.plan()
+            for rows, block in blocks(data.X):
+                self.kernels().row_losses(plan, losses[rows], block, data.T[rows])
         wide = losses.astype(np.float64)
         weights = np.ones(len(wide)) if data.w is None else data.w.astype(np.float64)
         with np.errstate(over="ignore", invalid="ignore"):  # infinite losses, in the end NaN
@@ -293,3 +324,11 @@ class Engine:
         # A copy: metrics may be code of the user's, and kernels index with these numbers.
         labels = self.targets.labels(data.T).copy()
         return metrics.compute(chosen, labels, devices.on_host(self.predict(data.X)))
+
+
+def _dense_batches(data: Data, order: Order, start: int, count: int) -> Data:
+    """Make the rows at some places of an order (no keyed one) dense."""
+    X: Any = data.X
+    listed = np.arange(len(X)) if order.listed is None else order.listed
+    rows = listed[start : start + count]
+    return Data(X.dense(rows), data.T[rows], None if data.w is None else data.w[rows])

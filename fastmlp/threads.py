@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
+import threading
 from pathlib import Path
 
 from . import checks
@@ -28,9 +30,9 @@ def set_num_threads(count: int | None) -> None:
 def get_num_threads() -> int:
     """Return the number of threads that kernels may use.
 
-    What `set_num_threads` said; else 1 inside a worker process of joblib or multiprocessing; else
-    the cores that this process may run on, a container's CPU quota respected, and no more than the
-    environment variable FASTMLP_NUM_THREADS says.
+    What `set_num_threads` said; else 1 inside a worker of joblib or multiprocessing, be it a
+    process or a thread of a pool; else the cores that this process may run on, a container's CPU
+    quota respected, and no more than the environment variable FASTMLP_NUM_THREADS says.
 
     Raises
     ------
@@ -47,9 +49,15 @@ def get_num_threads() -> int:
                 f"got {asked!r}"
             )
         return min(int(asked), _cores())
-    if multiprocessing.parent_process() is not None or "LOKY_WORKER" in os.environ:
+    if multiprocessing.parent_process() is not None or "LOKY_WORKER" in os.environ or _in_pool():
         return 1
     return _cores()
+
+
+def _in_pool() -> bool:
+    """Whether this thread is one of multiprocessing's pools, which are joblib's too."""
+    dummy = sys.modules.get("multiprocessing.dummy")
+    return dummy is not None and isinstance(threading.current_thread(), dummy.DummyProcess)
 
 
 def _cores() -> int:

@@ -971,6 +971,7 @@ NAMES = (
         "fraction",
         "learned",
         "learning_rate",
+        "weight_decay",
         "output_activation",
         "os.PathLike",
     ),

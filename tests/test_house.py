@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # From low to high: a module imports only what stands above it in this list.
 ORDER = (
     "checks",
+    "sparse",
     "devices",
     "datasets",
     "activations",
@@ -47,6 +48,7 @@ ORDER = (
     "saving",
     "inference",
     "network",
+    "estimators",
     "",  # fastmlp/__init__.py
     "cli",
     "__main__",

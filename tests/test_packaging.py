@@ -143,10 +143,10 @@ def test_command_line_trains(installed: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_readme_snippet_runs(installed: Path, tmp_path: Path) -> None:
+def test_readme_snippets_run(installed: Path, tmp_path: Path) -> None:
     text = (ROOT / "README.md").read_text()
-    (snippet,) = re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
-    output = _works([installed / "python", "-W", "error", "-c", snippet], tmp_path)
+    snippets = re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    output = _works([installed / "python", "-W", "error", "-c", "".join(snippets)], tmp_path)
     assert float(re.findall(r"'accuracy': ([\d.]+)", output)[0]) > 0.85
     assert any(tmp_path.iterdir())
 

@@ -11,17 +11,48 @@ from numba.core import types
 from . import activations as act
 from . import fields, losses
 from .activations import activation_forward, maxout_forward, softmax_forward
-from .intrinsics import at, copy_vector, integers_at, lanes, like, pointer_to
+from .intrinsics import at, bytes_of, copy_vector, integers_at, lanes, like, pointer_to, prefetch
 from .jit import DOUBLES, INTEGER, INTEGERS, POINTER, REAL, family, inline
 from .losses import loss_terms, row_sums, softmax_cross_entropy
 from .memory import activation_input, layer_of, parameter, scratch_of
 from .normalization import LAYER, NONE, normalize_columns, normalize_rows
 from .products import product
-from .random import dropout_block, shuffle_bits, shuffled
+from .random import dropout_block, shuffled_run
 
 
-@family(types.void, POINTER, INTEGERS, INTEGERS, REAL, INTEGER, INTEGER, INTEGER)
-def gather_rows(m, t, round_keys, one, start, first, stop):
+@family(types.void, POINTER, INTEGERS, INTEGERS, INTEGER, INTEGER, INTEGER)
+def order_rows(m, t, round_keys, start, first, stop):
+    """List the rows at places start + first ... start + stop of the order, for `row_at`."""
+    listed = integers_at(t[fields.LISTED_ROWS])
+    if t[fields.ORDER] == fields.KEYED:
+        shuffled_run(at(listed, first), start + first, stop - first, t[fields.ROWS], round_keys)
+    elif t[fields.ORDER] == fields.LISTED:
+        index = integers_at(t[fields.INDEX])
+        for r in range(first, stop):
+            listed[r] = index[start + r]
+
+
+@inline
+def row_at(t, start, r):
+    """The row at place start + r of the order; `order_rows` has listed it."""
+    if t[fields.ORDER] == fields.SEQUENCE:
+        return start + r
+    return integers_at(t[fields.LISTED_ROWS])[r]
+
+
+@inline
+def prefetch_rows(m, t, one, start, first, stop):
+    """Ask for rows at places start + first ... start + stop, which the next batch will read."""
+    inputs, line = layer_of(t, 0)[fields.INPUTS], fields.CACHE_LINE // bytes_of(m)
+    x = pointer_to(one, t[fields.X])
+    for r in range(first, stop):
+        row = at(x, row_at(t, start, r) * inputs)
+        for j in range(0, inputs, line):
+            prefetch(at(row, j))
+
+
+@family(types.void, POINTER, INTEGERS, REAL, INTEGER, INTEGER, INTEGER)
+def gather_rows(m, t, one, start, first, stop):
     """Copy the rows at places start + first ... start + stop of the order into the buffers.
 
     Inputs go to panels, targets to panels of the outputs (class indices as one-hot rows).
@@ -31,13 +62,8 @@ def gather_rows(m, t, round_keys, one, start, first, stop):
     inputs, units = layer_of(t, 0)[fields.INPUTS], last[fields.UNITS]
     stride = t[fields.CAPACITY] * v
     x = pointer_to(one, t[fields.X])
-    bits = shuffle_bits(t[fields.ROWS])
     for r in range(first, stop):
-        row = start + r
-        if t[fields.ORDER] == fields.KEYED:
-            row = shuffled(row, t[fields.ROWS], bits, round_keys)
-        elif t[fields.ORDER] == fields.LISTED:
-            row = integers_at(t[fields.INDEX])[row]
+        row = row_at(t, start, r)
         source, target = at(x, row * inputs), at(m, t[fields.INPUT] + r * v)
         for p in range(inputs // v):
             copy_vector(at(target, p * stride), at(source, p * v))
@@ -184,7 +210,10 @@ def loss_block(m, t, f, r0, n, thread):
     d = at(m, layer[fields.DY] + r0 * v) if t[fields.JOINED] else at(scratch, t[fields.SCRATCH_DA])
     d_stride = stride if t[fields.JOINED] else fields.BLOCK * v
     if t[fields.LOSS] == losses.CROSS_ENTROPY_SOFTMAX:
-        softmax_cross_entropy(out, d, source, target, n, layer[fields.UNITS], d_stride, stride)
+        totals = at(scratch, t[fields.SCRATCH_TERMS])
+        softmax_cross_entropy(
+            out, totals, d, source, target, n, layer[fields.UNITS], d_stride, stride
+        )
     else:
         terms = at(scratch, t[fields.SCRATCH_TERMS])
         constant, tiny = like(m, f[fields.LOSS_CONSTANT]), like(m, f[fields.TINY])

@@ -10,7 +10,8 @@ Three kinds of function, each with its decorator:
 - `entry`: what Python calls, with arrays and the GIL released.
 
 The disk cache does not trust file times of single files: its folder is named after a hash of all
-sources that reach compiled code, lies in the user's cache folder, and where it can't be written kernels compile anew.
+sources that reach compiled code, lies in the user's cache folder, and where it can't be written
+kernels compile anew.
 """
 
 from __future__ import annotations

@@ -210,28 +210,45 @@ def loss_terms(code, constant, tiny, epsilon, terms, da, a, t, n, outputs):
 
 
 @inline
-def _softmax_cross_entropy_rows(losses, dz, z, t, rows, units, width, dz_stride, stride):
+def _softmax_rows(losses, totals, dz, z, rows, units, width, dz_stride, stride):
+    """dz = exp(z - largest), totals = its row sums, losses = the logarithm of sum exp(z).
+
+    In passes over all rows: exp and log run in vectors, and rows don't wait for one another (32
+    rows of 2 classes: 0.25 us, row by row 0.97).
+    """
     for r in range(rows):
-        base = r * width
-        largest = z[base]
+        largest = z[r * width]
         for start in range(0, units, width):
-            run = at(z, (start // width) * stride + base)
+            run = at(z, (start // width) * stride + r * width)
             for j in range(min(width, units - start)):
                 largest = run[j] if not (run[j] <= largest) else largest
+        losses[r] = largest
+    for start in range(0, units, width):
+        run, out = at(z, (start // width) * stride), at(dz, (start // width) * dz_stride)
+        for r in range(rows):
+            largest = losses[r]
+            for j in range(width):
+                out[r * width + j] = exp(run[r * width + j] - largest)
+    for r in range(rows):
         total = like(z, 0.0)
         for start in range(0, units, width):
-            run = at(z, (start // width) * stride + base)
-            out = at(dz, (start // width) * dz_stride + base)
-            for j in range(width):
-                out[j] = exp(run[j] - largest)
+            out = at(dz, (start // width) * dz_stride + r * width)
             for j in range(min(width, units - start)):
                 total += out[j]
-        above = largest + log(total)
-        loss = like(z, 0.0)
+        totals[r] = total
+    for r in range(rows):
+        losses[r] = losses[r] + log(totals[r])
+
+
+@inline
+def _softmax_cross_entropy_rows(losses, totals, dz, z, t, rows, units, width, dz_stride, stride):
+    _softmax_rows(losses, totals, dz, z, rows, units, width, dz_stride, stride)
+    for r in range(rows):
+        above, total, loss = losses[r], totals[r], like(z, 0.0)
         for start in range(0, units, width):
-            run = at(z, (start // width) * stride + base)
-            out = at(dz, (start // width) * dz_stride + base)
-            target = at(t, (start // width) * stride + base)
+            run = at(z, (start // width) * stride + r * width)
+            out = at(dz, (start // width) * dz_stride + r * width)
+            target = at(t, (start // width) * stride + r * width)
             for j in range(min(width, units - start)):
                 loss += target[j] * (above - run[j])
             for j in range(width):
@@ -239,10 +256,13 @@ def _softmax_cross_entropy_rows(losses, dz, z, t, rows, units, width, dz_stride,
         losses[r] = loss
 
 
-@family(types.void, POINTER, POINTER, POINTER, POINTER, INTEGER, INTEGER, INTEGER, INTEGER)
-def softmax_cross_entropy(losses, dz, z, t, rows, units, dz_stride, stride):
-    """Each row's loss and dz = softmax(z) - t, over panels; z and t lie `stride` apart."""
-    _softmax_cross_entropy_rows(losses, dz, z, t, rows, units, lanes(z), dz_stride, stride)
+@family(types.void, *(POINTER,) * 5, INTEGER, INTEGER, INTEGER, INTEGER)
+def softmax_cross_entropy(losses, totals, dz, z, t, rows, units, dz_stride, stride):
+    """Each row's loss and dz = softmax(z) - t, over panels; z and t lie `stride` apart.
+
+    totals is room for a number per row.
+    """
+    _softmax_cross_entropy_rows(losses, totals, dz, z, t, rows, units, lanes(z), dz_stride, stride)
 
 
 @inline
@@ -265,11 +285,10 @@ def row_sums(losses, terms, rows, units, stride):
 @entry
 def _entry(code, constant, tiny, epsilon, losses, terms, da, a, t, rows, units):
     LOSSES, dA = pointer_to(constant, losses), pointer_to(constant, da)
-    A, T = pointer_to(constant, a), pointer_to(constant, t)
+    A, T, TERMS = pointer_to(constant, a), pointer_to(constant, t), pointer_to(constant, terms)
     if code == CROSS_ENTROPY_SOFTMAX:
-        _softmax_cross_entropy_rows(LOSSES, dA, A, T, rows, units, units, 0, 0)
+        _softmax_cross_entropy_rows(LOSSES, TERMS, dA, A, T, rows, units, units, 0, 0)
     else:
-        TERMS = pointer_to(constant, terms)
         loss_terms(code, constant, tiny, epsilon, TERMS, dA, A, T, rows * units, units)
         _row_sum_rows(LOSSES, TERMS, rows, units, units, 0)
 

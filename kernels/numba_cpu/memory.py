@@ -61,3 +61,9 @@ def clear_padding(d, layer, stride, n):
             for r in range(n):
                 for j in range(used, v):
                     run[r * v + j] = like(d, 0.0)
+
+
+@inline
+def run_of(position, count, first, stop):
+    """The part of first ... stop that lies in the `count` things from `position` on."""
+    return max(first - position, 0), min(stop - position, count)

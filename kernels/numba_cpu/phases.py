@@ -12,11 +12,7 @@ from numba.core import types
 
 from . import fields
 from .backward_rows import backward_block
-from .forward_rows import forward_block, gather_rows, loss_block
-from .intrinsics import at, lanes, like, pointer_to
-from .items import (
-    clip_items,
-    gradient_items,
+from .columns import (
     moment_panels,
     normalization_columns,
     penalty_columns,
@@ -24,13 +20,15 @@ from .items import (
     squared_gradients,
     summed_columns,
     summed_gradients,
-    update_items,
 )
+from .forward_rows import forward_block, gather_rows, loss_block, order_rows
+from .intrinsics import at, lanes, like, pointer_to
+from .items import clip_items, gradient_items, items_share, train_items, update_items
 from .jit import DOUBLES, INTEGER, INTEGERS, POINTER, family, inline
-from .memory import batch_normalized_after, batch_normalized_before, layer_of
+from .memory import batch_normalized_after, batch_normalized_before, layer_of, scratch_of
 from .random import fill_round_keys
 from .team import meet, share_of
-from .updates import fill_numbers
+from .updates import DECAY, fill_numbers
 
 
 @family(types.void, POINTER, INTEGERS, DOUBLES, INTEGERS, INTEGER, INTEGER, INTEGER, INTEGER)
@@ -112,40 +110,74 @@ def _penalty(m, t, f):
     )
 
 
+@inline
+def _share(m, t, rows):
+    """1 / the batch's rows or sample weights; 0 where all weights are 0."""
+    total = _weight_total(m, t, rows)
+    return 1.0 / total if total > 0.0 else 0.0
+
+
 @family(
-    types.float64,
+    types.void,
     *(POINTER, INTEGERS, DOUBLES, INTEGERS, INTEGER, INTEGER, INTEGER, INTEGER, INTEGER),
 )
-def batch_gradient_phase(m, t, f, flags, thread, team, start, rows, step):
-    """Gather a batch and fill the gradient; the loss on thread 0, NaN for no weight at all.
-
-    The team has met after the rows' phase; the gradient of a thread's own items is complete.
-    """
+def batch_phase(m, t, f, flags, thread, team, start, rows, step):
+    """All that a batch's gradient is made of: gather, forward, loss, backward; the team has met."""
     one = like(m, 1.0)
     low, high = share_of(rows, thread, team, 8)
-    gather_rows(m, t, at(flags, thread * fields.THREAD_FLAGS + 16), one, start, low, high)
-    i0, i1 = share_of(t[fields.ITEMS], thread, team, 1)
+    gather_rows(m, t, one, start, low, high)
     if t[fields.PENALIZED]:
-        penalty_columns(m, t, i0, i1)
+        p0, p1 = share_of(t[fields.COLUMN_PANELS], thread, team, 1)
+        penalty_columns(m, t, p0, p1)
     if t[fields.SAMPLE_WEIGHTS]:
         meet(flags, thread, team)
-    total = _weight_total(m, t, rows)
-    share = 1.0 / total if total > 0.0 else 0.0
-    data_share = share if t[fields.MEAN_OVER_ROWS] else 1.0
+    data_share = _share(m, t, rows) if t[fields.MEAN_OVER_ROWS] else 1.0
     for r in range(low, high):
         weight = m[t[fields.WEIGHTS] + r] if t[fields.SAMPLE_WEIGHTS] else one
         m[t[fields.FACTORS] + r] = like(m, data_share) * weight
     rows_phase(m, t, f, flags, thread, team, rows, step)
     meet(flags, thread, team)
-    penalty_share = share if t[fields.PENALTY_PER_ROW] else 1.0
-    training = 1 if t[fields.TRAINING] else 0
-    gradient_items(m, t, f, like(m, penalty_share), training, rows, i0, i1)
-    loss = 0.0
-    if thread == 0:
-        loss = data_share * _data_loss(m, t, rows)
-        if t[fields.PENALIZED]:
-            loss += penalty_share * _penalty(m, t, f)
+
+
+@inline
+def _loss(m, t, f, rows):
+    """The batch's loss, penalties in, after `batch_phase`."""
+    share = _share(m, t, rows)
+    loss = (share if t[fields.MEAN_OVER_ROWS] else 1.0) * _data_loss(m, t, rows)
+    if t[fields.PENALIZED]:
+        loss += (share if t[fields.PENALTY_PER_ROW] else 1.0) * _penalty(m, t, f)
     return loss
+
+
+@inline
+def _penalty_share(m, t, rows):
+    return like(m, _share(m, t, rows) if t[fields.PENALTY_PER_ROW] else 1.0)
+
+
+@family(
+    types.float64,
+    *(POINTER, INTEGERS, DOUBLES, INTEGERS, INTEGER, INTEGER, INTEGER, INTEGER, INTEGER),
+)
+def batch_gradient_phase(m, t, f, flags, thread, team, start, rows, step):
+    """Fill the gradient over a batch; a thread its own items. The loss on thread 0."""
+    batch_phase(m, t, f, flags, thread, team, start, rows, step)
+    training = 1 if t[fields.TRAINING] else 0
+    i0, i1 = items_share(t, thread, team)
+    gradient_items(m, t, f, _penalty_share(m, t, rows), training, rows, i0, i1)
+    return _loss(m, t, f, rows) if thread == 0 else 0.0
+
+
+@inline
+def _filled_numbers(t, f, thread, rate, step):
+    """A thread's numbers of this update: for what decays, and from PLAIN on for what does not."""
+    mine = at(
+        f, fields.NUMBERS + t[fields.LAYERS] * fields.LAYER_NUMBERS + thread * fields.THREAD_NUMBERS
+    )
+    fill_numbers(mine, at(f, fields.RULE), rate, step)
+    for i in range(fields.PLAIN):
+        mine[fields.PLAIN + i] = mine[i]
+    mine[fields.PLAIN + DECAY] = 0.0
+    return mine
 
 
 @family(
@@ -153,26 +185,21 @@ def batch_gradient_phase(m, t, f, flags, thread, team, start, rows, step):
     *(POINTER, INTEGERS, DOUBLES, INTEGERS, INTEGER, INTEGER, types.float64, INTEGER),
 )
 def update_phase(m, t, f, flags, thread, team, rate, step):
-    """One update of a thread's own items, after clipping."""
-    i0, i1 = share_of(t[fields.ITEMS], thread, team, 1)
+    """One update of a thread's own items by the gradient, after clipping."""
+    i0, i1 = items_share(t, thread, team)
     factor = 1.0
     if f[fields.CLIP_VALUE] > 0.0:
         clip_items(m, t, f, i0, i1)
     if t[fields.CLIPPED]:
         meet(flags, thread, team)
-        squared_gradients(m, t, f, i0, i1)
+        p0, p1 = share_of(t[fields.COLUMN_PANELS], thread, team, 1)
+        squared_gradients(m, t, f, p0, p1)
         meet(flags, thread, team)
         norm = np.sqrt(summed_gradients(t, f, lanes(m)))
         if norm > f[fields.CLIP_NORM]:
             factor = f[fields.CLIP_NORM] / norm
-    mine = at(
-        f, fields.NUMBERS + t[fields.LAYERS] * fields.LAYER_NUMBERS + thread * fields.THREAD_NUMBERS
-    )
-    plain = at(mine, fields.PLAIN)
-    constants = at(f, fields.RULE)
-    fill_numbers(mine, constants, rate, step, True)
-    fill_numbers(plain, constants, rate, step, False)
-    update_items(m, t, mine, plain, factor, i0, i1)
+    mine = _filled_numbers(t, f, thread, rate, step)
+    update_items(m, t, mine, at(mine, fields.PLAIN), factor, i0, i1)
 
 
 @inline
@@ -181,12 +208,39 @@ def _batch_rows(t, number):
 
 
 @inline
+def _order_batch(m, t, flags, thread, team, number):
+    """List a thread's rows of batch `number`, if it is one of this call; return their places."""
+    if number >= t[fields.FIRST] + t[fields.COUNT]:
+        return 0, 0
+    low, high = share_of(_batch_rows(t, number), thread, team, 8)
+    keys = at(flags, thread * fields.THREAD_FLAGS + 16)
+    order_rows(m, t, keys, number * t[fields.BATCH_ROWS], low, high)
+    return low, high
+
+
+@inline
+def _train_on(m, t, f, flags, thread, team, rows, rate, step, number):
+    """Gradient and update of a thread's own items; batch `number` is the next one."""
+    low, high = _order_batch(m, t, flags, thread, team, number)
+    share = _penalty_share(m, t, rows)
+    i0, i1 = items_share(t, thread, team)
+    if t[fields.CLIPPED]:
+        gradient_items(m, t, f, share, 1, rows, i0, i1)
+        update_phase(m, t, f, flags, thread, team, rate, step)
+        return
+    mine = _filled_numbers(t, f, thread, rate, step)
+    plain, scratch = at(mine, fields.PLAIN), scratch_of(m, t, thread)
+    after = number * t[fields.BATCH_ROWS]
+    train_items(m, t, f, mine, plain, scratch, share, rows, i0, i1, after, low, high)
+
+
+@inline
 def _weightless(m, t, flags, thread, team, start, rows):
     """Whether a batch's sample weights are all zero, read where the caller keeps them."""
     if not t[fields.SAMPLE_WEIGHTS]:
         return False
     low, high = share_of(rows, thread, team, 8)
-    gather_rows(m, t, at(flags, thread * fields.THREAD_FLAGS + 16), like(m, 1.0), start, low, high)
+    gather_rows(m, t, like(m, 1.0), start, low, high)
     meet(flags, thread, team)
     empty = _weight_total(m, t, rows) == 0.0
     meet(flags, thread, team)
@@ -199,22 +253,24 @@ def train_team(m, t, f, flags, thread, team):
     fill_round_keys(at(flags, thread * fields.THREAD_FLAGS + 16), t[fields.ORDER_KEY])
     rates, losses = pointer_to(1.0, t[fields.RATES]), pointer_to(1.0, t[fields.LOSSES_OUT])
     made = 0
+    _order_batch(m, t, flags, thread, team, t[fields.FIRST])
     for b in range(t[fields.COUNT]):
         number = t[fields.FIRST] + b
         start, rows = number * t[fields.BATCH_ROWS], _batch_rows(t, number)
         if _weightless(m, t, flags, thread, team, start, rows):
-            i0, i1 = share_of(t[fields.ITEMS], thread, team, 1)
-            penalty_columns(m, t, i0, i1)
+            p0, p1 = share_of(t[fields.COLUMN_PANELS], thread, team, 1)
+            penalty_columns(m, t, p0, p1)
             meet(flags, thread, team)
             if thread == 0:
                 losses[b] = 0.0 if t[fields.PENALTY_PER_ROW] else _penalty(m, t, f)
+            _order_batch(m, t, flags, thread, team, number + 1)
             meet(flags, thread, team)
             continue
         step = t[fields.STEP] + made
-        loss = batch_gradient_phase(m, t, f, flags, thread, team, start, rows, step)
+        batch_phase(m, t, f, flags, thread, team, start, rows, step)
         if thread == 0:
-            losses[b] = loss
-        update_phase(m, t, f, flags, thread, team, rates[made], step + 1)
+            losses[b] = _loss(m, t, f, rows)
+        _train_on(m, t, f, flags, thread, team, rows, rates[made], step + 1, number + 1)
         made += 1
         meet(flags, thread, team)
     if thread == 0:
@@ -236,7 +292,7 @@ def infer_team(m, t, f, flags, thread, team):
     source = at(m, (layer[fields.Y] if mode == fields.LOGITS else layer[fields.A]) + r0 * v)
     for start in range(thread * fields.BLOCK, t[fields.ROWS], team * fields.BLOCK):
         n = min(fields.BLOCK, t[fields.ROWS] - start)
-        gather_rows(m, t, at(flags, 16), one, start - r0, r0, r0 + n)
+        gather_rows(m, t, one, start - r0, r0, r0 + n)
         forward_block(m, t, f, 0, 0, t[fields.LAYERS], r0, n, thread, 0, finish, 0, 0)
         if mode == fields.LOSS_ONLY:
             loss_block(m, t, f, r0, n, thread)

@@ -69,6 +69,8 @@ class Plan:
         self.memory, self.table, self.numbers = memory, table, numbers
         self.capacity, self.team = capacity, team
         self.flags = np.zeros(team * fields.THREAD_FLAGS, np.int64)
+        self.listed_rows = np.zeros(capacity, np.int64)
+        table[fields.LISTED_ROWS] = self.listed_rows.ctypes.data
         blocks = (memory, table, numbers, self.flags)
         self.addresses = tuple(block.ctypes.data for block in blocks)
         self.fresh = False
@@ -207,7 +209,8 @@ def _laid_out(plan: Plan, capacity: int, team: int) -> tuple[Array, Array, int]:
     _place_buffers(table, lines, memory, capacity, lanes)
     _place_scratch(table, lines, memory, team, lanes)
     _fill_header(table, plan, capacity)
-    table[fields.ITEMS] = sum(line[fields.PANELS] * (line[fields.IN_PANELS] + 1) for line in lines)
+    table[fields.TILES] = sum(line[fields.PANELS] * line[fields.IN_PANELS] for line in lines)
+    table[fields.COLUMN_PANELS] = sum(line[fields.PANELS] for line in lines)
     return table, _numbers(table, plan, team), memory.size
 
 
@@ -218,6 +221,7 @@ def _describe(line: Array, layer: Layer, lanes: int) -> None:
         layer.pieces,
     )
     line[fields.IN_PANELS] = -(-layer.inputs // lanes)
+    line[fields.BLOCKS] = -(-line[fields.IN_PANELS] // fields.ITEM_TILES)
     line[fields.UNIT_PANELS] = -(-layer.units // lanes)
     line[fields.PANELS] = layer.pieces * line[fields.UNIT_PANELS]
     line[fields.ACTIVATION] = activations.CODES[layer.activation]

@@ -8,10 +8,26 @@ from numba.core import types
 from ..contract import Array
 from .intrinsics import at, lane_count, lanes, pointer_to
 from .jit import INTEGER, POINTER, entry, family, inline, prepare
-from .tiles import TILE_PANELS, TILE_ROWS, TILES, column_sum, transpose_tile, weight_tile
+from .tiles import ROW_TILES, TILE_PANELS, TILE_ROWS, TILES, column_sum, transpose_tile, weight_tile
 
 _tile_1, _tile_2 = TILES[1], TILES[2]
 _tile_3 = TILES[TILE_PANELS]
+_row_1, _row_2, _row_4 = ROW_TILES[1], ROW_TILES[2], ROW_TILES[4]
+
+
+@inline
+def _product_of_a_row(z, z_stride, a, a_stride, w, w_stride, b, k, panels):
+    p = 0
+    while p < panels:
+        left = panels - p
+        out, weights, bias = at(z, p * z_stride), at(w, p * w_stride), at(b, p * lanes(z))
+        if left >= 4:
+            _row_4(out, z_stride, a, a_stride, weights, w_stride, bias, k, 0)
+        elif left >= 2:
+            _row_2(out, z_stride, a, a_stride, weights, w_stride, bias, k, 0)
+        else:
+            _row_1(out, z_stride, a, a_stride, weights, w_stride, bias, k, 0)
+        p += 4 if left >= 4 else (2 if left >= 2 else 1)
 
 
 @family(
@@ -21,6 +37,9 @@ _tile_3 = TILES[TILE_PANELS]
 def product(z, z_stride, a, a_stride, w, w_stride, b, rows, k, panels):
     """Z = A W + b for a block of rows; strides are from panel to panel, k is the summed length."""
     v = lanes(z)
+    if rows == 1:
+        _product_of_a_row(z, z_stride, a, a_stride, w, w_stride, b, k, panels)
+        return
     p = 0
     while p < panels:
         out, weights, bias = at(z, p * z_stride), at(w, p * w_stride), at(b, p * v)

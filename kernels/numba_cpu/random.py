@@ -69,36 +69,49 @@ def fill_round_keys(round_keys, key):
 
 
 @inline
-def shuffled(place, rows, bits, round_keys):
-    """The row at a place of a shuffled epoch."""
-    left_bits = np.uint64(bits // 2)
-    right_bits = np.uint64(bits) - left_bits
-    left_mask = (_ONE << left_bits) - _ONE
-    right_mask = (_ONE << right_bits) - _ONE
-    limit = np.uint64(rows)
-    x = np.uint64(place)
-    while True:
-        left, right = x >> right_bits, x & right_mask
-        for i in range(ROUNDS):
-            low = left * _SHUFFLE_LOW
-            high = left * _SHUFFLE_HIGH
-            top = (high + (low >> _HALF)) >> _HALF
-            bottom = (high << _HALF) + low
-            carried = (bottom << (right_bits - left_bits)) | (right >> left_bits)
-            left = (top ^ np.uint64(round_keys[i]) ^ right) & left_mask
-            right = carried & right_mask
-        x = (left << right_bits) | right
-        if x < limit:
-            return np.int64(x)
-
-
-@inline
 def shuffle_bits(rows):
     """Bits of the places that the shuffle permutes: enough for every row, at least 4."""
     bits = 4
     while (rows - 1) >> bits:
         bits += 1
     return bits
+
+
+@inline
+def _enciphered(x, key, left_bits, right_bits):
+    """One round of the Feistel network over left_bits + right_bits bits."""
+    left, right = x >> right_bits, x & ((_ONE << right_bits) - _ONE)
+    low = left * _SHUFFLE_LOW
+    high = left * _SHUFFLE_HIGH
+    top = (high + (low >> _HALF)) >> _HALF
+    bottom = (high << _HALF) + low
+    carried = (bottom << (right_bits - left_bits)) | (right >> left_bits)
+    left = (top ^ key ^ right) & ((_ONE << left_bits) - _ONE)
+    return (left << right_bits) | (carried & ((_ONE << right_bits) - _ONE))
+
+
+@inline
+def shuffled_run(out, first, count, rows, round_keys):
+    """Fill out with the rows at places first ... first + count of a shuffled epoch.
+
+    Round by round over all places, which runs in vectors (32 places: 0.2 us, one by one 1.4); a
+    result that is no row goes on alone.
+    """
+    bits = shuffle_bits(rows)
+    left_bits = np.uint64(bits // 2)
+    right_bits = np.uint64(bits) - left_bits
+    for j in range(count):
+        out[j] = first + j
+    for i in range(ROUNDS):
+        key = np.uint64(round_keys[i])
+        for j in range(count):
+            out[j] = np.int64(_enciphered(np.uint64(out[j]), key, left_bits, right_bits))
+    for j in range(count):
+        while out[j] >= rows:
+            x = np.uint64(out[j])
+            for i in range(ROUNDS):
+                x = _enciphered(x, np.uint64(round_keys[i]), left_bits, right_bits)
+            out[j] = np.int64(x)
 
 
 @entry
@@ -112,9 +125,7 @@ def _shuffle_entry(index, rows, key, first, count):
     out = integers_at(index)
     keys = np.empty(ROUNDS, np.int64)
     fill_round_keys(keys, key)
-    bits = shuffle_bits(rows)
-    for i in range(count):
-        out[i] = shuffled(first + i, rows, bits, keys)
+    shuffled_run(out, first, count, rows, keys)
 
 
 def signed(key: int) -> int:

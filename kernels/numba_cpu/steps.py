@@ -6,8 +6,9 @@ import numpy as np
 
 from ..contract import Array, Data, Order
 from . import fields
+from .columns import spread_running
 from .intrinsics import integers_at, pointer_to
-from .items import spread_running, transpose_weights
+from .items import transpose_weights
 from .jit import entry
 from .phases import batch_gradient_phase, infer_team, train_team, update_phase
 from .plan import Plan
@@ -37,7 +38,7 @@ def _entry(job, one, memory, table, numbers, flags, thread, team):
     return 0.0
 
 
-SMALL = 3e6
+SMALL = 9e5
 """Multiply-adds of a batch (twice) below which a second thread costs more than it brings."""
 
 

@@ -212,3 +212,5 @@ column_absolute = column_tile(_absolute)
 """Sum of |x|; y is not used."""
 
 TILES = {panels: product_tile(TILE_ROWS, panels) for panels in range(1, TILE_PANELS + 1)}
+ROW_TILES = {panels: product_tile(1, panels) for panels in (1, 2, 4)}
+"""For a single row: each panel is one chain of additions, and several run side by side."""

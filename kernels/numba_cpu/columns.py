@@ -1,0 +1,160 @@
+"""What belongs to whole columns: biases, normalization, sums down a column of weights.
+
+Work is shared out by panels of columns, counted from the first layer to the last.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba.core import types
+
+from . import fields
+from .intrinsics import at, lanes, like
+from .jit import DOUBLES, INTEGER, INTEGERS, POINTER, family, inline
+from .memory import layer_of, parameter, run_of
+from .normalization import BATCH, NONE, column_moments, move_running, spread_of
+from .tiles import column_absolute, column_dot, column_sum
+
+
+@inline
+def column_gradients(m, t, layer, p, training, rows):
+    """Gradients of one panel's biases and other per-column parameters.
+
+    A bias before batch statistics has gradient 0; its rounding noise would become whole steps of
+    Adam.
+    """
+    v = lanes(m)
+    stride = t[fields.CAPACITY] * v
+    g = at(m, t[fields.GRADIENT] + p * v)
+    if training and layer[fields.NORM] == BATCH:
+        for j in range(v):
+            g[layer[fields.B] + j] = like(m, 0.0)
+    else:
+        _columns(at(g, layer[fields.B]), at(m, layer[fields.DZ] + p * stride), rows)
+        if layer[fields.NORM] != NONE:
+            normalization_columns(m, t, layer, p, rows)
+    if layer[fields.U] != layer[fields.B]:
+        _columns(at(g, layer[fields.U]), at(m, layer[fields.DU] + p * stride), rows)
+    if layer[fields.V] != layer[fields.B]:
+        _columns(at(g, layer[fields.V]), at(m, layer[fields.DV] + p * stride), rows)
+
+
+@inline
+def _columns(out, x, rows):
+    column_sum(out, x, x, rows)
+
+
+@inline
+def normalization_columns(m, t, layer, p, rows):
+    """Gradients of scale and shift; batch normalization needs them before its own."""
+    v = lanes(m)
+    place = p * t[fields.CAPACITY] * v
+    g = at(m, t[fields.GRADIENT] + p * v)
+    dy = at(m, layer[fields.DY] + place)
+    column_dot(at(g, layer[fields.SCALE]), dy, at(m, layer[fields.HAT] + place), rows)
+    _columns(at(g, layer[fields.SHIFT]), dy, rows)
+
+
+@family(types.void, POINTER, INTEGERS, INTEGER, INTEGER, INTEGER, INTEGER)
+def moment_panels(m, t, number, rows, first, stop):
+    """Batch mean and spread of panels first ... stop of a layer; running statistics follow."""
+    v = lanes(m)
+    layer = layer_of(t, number)
+    for p in range(first, stop):
+        mean, spread = at(m, layer[fields.MEAN] + p * v), at(m, layer[fields.SPREAD] + p * v)
+        column_moments(mean, spread, at(m, layer[fields.HAT] + p * t[fields.CAPACITY] * v), rows)
+        if t[fields.TRAINING] == fields.UPDATING:
+            move_running(
+                at(m, layer[fields.RUNNING_MEAN] + p * v),
+                at(m, layer[fields.RUNNING_VARIANCE] + p * v),
+                mean,
+                spread,
+                rows,
+            )
+        for j in range(v):
+            mean[j] = like(m, 0.0)
+            spread[j] = spread_of(spread[j])
+
+
+@family(types.void, POINTER, INTEGERS, INTEGER, INTEGER)
+def penalty_columns(m, t, first, stop):
+    """Per column of panels first ... stop of all layers: sums of |W| and W^2 down the rows."""
+    v = lanes(m)
+    position = 0
+    for number in range(t[fields.LAYERS]):
+        layer = layer_of(t, number)
+        low, high = run_of(position, layer[fields.PANELS], first, stop)
+        for p in range(low, high):
+            w = parameter(m, t, layer[fields.W] + p * layer[fields.IN_PANELS] * v * v)
+            column_absolute(at(m, layer[fields.SUMS] + p * v), w, w, layer[fields.INPUTS])
+            column_dot(at(m, layer[fields.SQUARES] + p * v), w, w, layer[fields.INPUTS])
+        position += layer[fields.PANELS]
+
+
+@family(types.float64, POINTER, INTEGERS, INTEGER)
+def summed_columns(m, t, field):
+    """The column sums of all layers in one number, column by column."""
+    total = 0.0
+    for number in range(t[fields.LAYERS]):
+        layer = layer_of(t, number)
+        for piece in range(layer[fields.PIECES]):
+            run = at(m, layer[field] + piece * layer[fields.UNIT_PANELS] * lanes(m))
+            for j in range(layer[fields.UNITS]):
+                total += run[j]
+    return total
+
+
+@family(types.void, POINTER, INTEGERS, DOUBLES, INTEGER, INTEGER)
+def squared_gradients(m, t, f, first, stop):
+    """Per column of panels first ... stop of all layers: the sum of the gradient's squares.
+
+    In float64: what is to be clipped may be too large for a square in float32.
+    """
+    v = lanes(m)
+    position = 0
+    for number in range(t[fields.LAYERS]):
+        layer = layer_of(t, number)
+        low, high = run_of(position, layer[fields.PANELS], first, stop)
+        for p in range(low, high):
+            sums = at(f, layer[fields.SQUARED_GRADIENT] + p * v)
+            for j in range(v):
+                sums[j] = 0.0
+            g = at(m, t[fields.GRADIENT])
+            weights = layer[fields.W] + p * layer[fields.IN_PANELS] * v * v
+            _add_squares(sums, at(g, weights), layer[fields.INPUTS], v)
+            for k in range(layer[fields.VECTORS]):
+                _add_squares(sums, at(g, layer[fields.VECTOR + k] + p * v), 1, v)
+        position += layer[fields.PANELS]
+
+
+@inline
+def _add_squares(sums, x, rows, v):
+    for r in range(rows):
+        for j in range(v):
+            wide = np.float64(x[r * v + j])
+            sums[j] += wide * wide
+
+
+@inline
+def summed_gradients(t, f, v):
+    """The sum of the gradient's squares, column by column; padding is zero."""
+    total = 0.0
+    for number in range(t[fields.LAYERS]):
+        layer = layer_of(t, number)
+        for piece in range(layer[fields.PIECES]):
+            run = at(f, layer[fields.SQUARED_GRADIENT] + piece * layer[fields.UNIT_PANELS] * v)
+            for j in range(layer[fields.UNITS]):
+                total += run[j]
+    return total
+
+
+@family(types.void, POINTER, INTEGERS)
+def spread_running(m, t):
+    """1/sqrt of the running variances, for inference."""
+    for number in range(t[fields.LAYERS]):
+        layer = layer_of(t, number)
+        if layer[fields.NORM] == BATCH:
+            for j in range(layer[fields.PANELS] * lanes(m)):
+                m[layer[fields.RUNNING_SPREAD] + j] = spread_of(
+                    m[layer[fields.RUNNING_VARIANCE] + j]
+                )
