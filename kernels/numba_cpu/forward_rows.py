@@ -25,7 +25,8 @@ def order_rows(m, t, round_keys, start, first, stop):
     """List the rows at places start + first ... start + stop of the order, for `row_at`."""
     listed = integers_at(t[fields.LISTED_ROWS])
     if t[fields.ORDER] == fields.KEYED:
-        shuffled_run(at(listed, first), start + first, stop - first, t[fields.ROWS], round_keys)
+        mine, room = at(listed, first), at(listed, t[fields.CAPACITY] + first)
+        shuffled_run(mine, room, start + first, stop - first, t[fields.ROWS], round_keys)
     elif t[fields.ORDER] == fields.LISTED:
         index = integers_at(t[fields.INDEX])
         for r in range(first, stop):

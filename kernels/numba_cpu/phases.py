@@ -213,7 +213,7 @@ def _order_batch(m, t, flags, thread, team, number):
     if number >= t[fields.FIRST] + t[fields.COUNT]:
         return 0, 0
     low, high = share_of(_batch_rows(t, number), thread, team, 8)
-    keys = at(flags, thread * fields.THREAD_FLAGS + 16)
+    keys = at(flags, thread * fields.THREAD_FLAGS + fields.ROUND_KEYS)
     order_rows(m, t, keys, number * t[fields.BATCH_ROWS], low, high)
     return low, high
 
@@ -250,7 +250,7 @@ def _weightless(m, t, flags, thread, team, start, rows):
 @family(types.int64, POINTER, INTEGERS, DOUBLES, INTEGERS, INTEGER, INTEGER)
 def train_team(m, t, f, flags, thread, team):
     """A thread's part in fields.COUNT minibatches; returns the updates made."""
-    fill_round_keys(at(flags, thread * fields.THREAD_FLAGS + 16), t[fields.ORDER_KEY])
+    fill_round_keys(at(flags, thread * fields.THREAD_FLAGS + fields.ROUND_KEYS), t[fields.ORDER_KEY])
     rates, losses = pointer_to(1.0, t[fields.RATES]), pointer_to(1.0, t[fields.LOSSES_OUT])
     made = 0
     _order_batch(m, t, flags, thread, team, t[fields.FIRST])

@@ -52,6 +52,7 @@ class Plan:
         self.memory = np.zeros(0, self.dtype)
         self.team = 0
         self.flops = 6 * sum(layer.inputs * layer.columns for layer in network.layers)
+        self.narrow = _fits_narrow(network, rule)
         self.reserve(1, 1)
 
     def reserve(self, rows: int, team: int) -> None:
@@ -69,7 +70,7 @@ class Plan:
         self.memory, self.table, self.numbers = memory, table, numbers
         self.capacity, self.team = capacity, team
         self.flags = np.zeros(team * fields.THREAD_FLAGS, np.int64)
-        self.listed_rows = np.zeros(capacity, np.int64)
+        self.listed_rows = np.zeros(2 * capacity, np.int64)
         table[fields.LISTED_ROWS] = self.listed_rows.ctypes.data
         blocks = (memory, table, numbers, self.flags)
         self.addresses = tuple(block.ctypes.data for block in blocks)
@@ -137,6 +138,21 @@ class Plan:
         rows = _padded(layer.inputs, lanes) if segment.kind == "weights" else 1
         shape = (pieces, -(-layer.units // lanes), rows, lanes)
         return self.memory[start : start + int(np.prod(shape))].reshape(shape)
+
+
+def _fits_narrow(network: Network, rule: Update) -> bool:
+    """Whether `narrow` can train a network: tiny, and without what only panels have."""
+    plain = rule.name != "adamw" and not (rule.clip_value or rule.clip_norm)
+    if not plain or network.l1 or network.l2:
+        return False
+    for layer in network.layers:
+        code = activations.CODES[layer.activation]
+        joined = layer is network.layers[-1] and (network.loss, layer.activation) in losses.CODES
+        if max(layer.inputs, layer.columns) > fields.NARROW_WIDTH or layer.dropout:
+            return False
+        if layer.normalization is not None or (code in activations.WHOLE_PANELS and not joined):
+            return False
+    return True
 
 
 _FIELD_OF = {
@@ -208,6 +224,9 @@ def _laid_out(plan: Plan, capacity: int, team: int) -> tuple[Array, Array, int]:
     table[fields.GRADIENT] = memory.take(flat.size)
     _place_buffers(table, lines, memory, capacity, lanes)
     _place_scratch(table, lines, memory, team, lanes)
+    if plan.narrow:
+        parameters = sum(layer.inputs + 1 for layer in network.layers) * fields.NARROW_WIDTH
+        table[fields.NARROW] = memory.take(4 * parameters + capacity * fields.NARROW_WIDTH)
     _fill_header(table, plan, capacity)
     table[fields.TILES] = sum(line[fields.PANELS] * line[fields.IN_PANELS] for line in lines)
     table[fields.COLUMN_PANELS] = sum(line[fields.PANELS] for line in lines)

@@ -10,12 +10,13 @@ from .columns import spread_running
 from .intrinsics import integers_at, pointer_to
 from .items import transpose_weights
 from .jit import entry
+from .narrow import train_narrow
 from .phases import batch_gradient_phase, infer_team, train_team, update_phase
 from .plan import Plan
 from .random import signed
 from .team import run_team
 
-TRAIN, GRADIENTS, APPLY, INFER, REFRESH = range(5)
+TRAIN, GRADIENTS, APPLY, INFER, REFRESH, NARROW = range(6)
 
 
 @entry
@@ -24,6 +25,8 @@ def _entry(job, one, memory, table, numbers, flags, thread, team):
     f, flags = pointer_to(1.0, numbers), integers_at(flags)
     if job == TRAIN:
         return float(train_team(m, t, f, flags, thread, team))
+    if job == NARROW:
+        return float(train_narrow(m, t, f, flags))
     if job == GRADIENTS:
         return batch_gradient_phase(m, t, f, flags, thread, team, 0, t[fields.ROWS], t[fields.STEP])
     if job == APPLY:
@@ -159,4 +162,5 @@ def train_steps(
             fields.UPDATING,
         )
         table[fields.RATES], table[fields.LOSSES_OUT] = rates.ctypes.data, losses.ctypes.data
-        return int(_run(plan, TRAIN, team))
+        narrow = plan.narrow and rows <= fields.BLOCK and data.w is None
+        return int(_run(plan, NARROW if narrow else TRAIN, team))
