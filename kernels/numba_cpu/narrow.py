@@ -12,12 +12,12 @@ from numba.core import types
 
 from . import fields
 from .activations import activation_backward, activation_forward
-from .forward_rows import order_rows, row_at
-from .intrinsics import at, choose, fma, integers_at, lanes, like, pointer_to
+from .forward_rows import order_ahead, row_at
+from .intrinsics import at, choose, integers_at, lanes, like, pointer_to
 from .items import transpose_weights
 from .jit import DOUBLES, INTEGERS, POINTER, family, inline
 from .losses import CROSS_ENTROPY_SOFTMAX, loss_terms, row_sum_rows, softmax_cross_entropy_rows
-from .memory import layer_of, parameter, scratch_of
+from .memory import layer_of, scratch_of
 from .random import fill_round_keys
 from .tiles import product_tile, weight_tile_of
 from .updates import fill_numbers, update_run
@@ -63,8 +63,8 @@ def _unpacked(m, t, vector, narrow):
 
 
 @inline
-def _gathered(m, t, start, place, rows):
-    """Copy a batch's rows, listed from `place` on, into the buffers."""
+def _gathered(m, t, start, rows):
+    """Copy a batch's rows into the buffers."""
     one = like(m, 1.0)
     last = layer_of(t, t[fields.LAYERS] - 1)
     inputs, units = layer_of(t, 0)[fields.INPUTS], last[fields.UNITS]
@@ -72,7 +72,7 @@ def _gathered(m, t, start, place, rows):
     zero = like(m, 0.0)
     given = pointer_to(one, t[fields.X])
     for r in range(rows):
-        row = row_at(t, start - place, place + r)
+        row = row_at(t, start + r)
         for i in range(inputs):
             x[r * WIDTH + i] = given[row * inputs + i]
         if t[fields.LABELS]:
@@ -187,15 +187,6 @@ def _fill_factors(m, t, factors, share, rows):
         factors[i] = like(m, share if i % WIDTH < units else 0.0)
 
 
-@inline
-def _order_ahead(m, t, keys, b):
-    """List rows for several batches from number b of the call on; return how many batches."""
-    start = (t[fields.FIRST] + b) * t[fields.BATCH_ROWS]
-    batches = min(max(fields.BLOCK // t[fields.BATCH_ROWS], 1), t[fields.COUNT] - b)
-    order_rows(m, t, keys, start, 0, min(batches * t[fields.BATCH_ROWS], t[fields.ROWS] - start))
-    return batches
-
-
 @family(types.int64, POINTER, INTEGERS, DOUBLES, INTEGERS)
 def train_narrow(m, t, f, flags):
     """All of fields.COUNT minibatches on one thread; returns the updates made."""
@@ -208,8 +199,8 @@ def train_narrow(m, t, f, flags):
     _packed(m, t, t[fields.SLOT_U], u)
     _packed(m, t, t[fields.SLOT_V], v)
     numbers = at(f, fields.NUMBERS + t[fields.LAYERS] * fields.LAYER_NUMBERS)
-    filled, listed, first_listed = 0, 0, 0
-    share = 1.0
+    filled, share = 0, 1.0
+    listed = t[fields.FIRST] * t[fields.BATCH_ROWS]
     for b in range(t[fields.COUNT]):
         start = (t[fields.FIRST] + b) * t[fields.BATCH_ROWS]
         rows = min(t[fields.BATCH_ROWS], t[fields.ROWS] - start)
@@ -217,10 +208,8 @@ def train_narrow(m, t, f, flags):
             share = 1.0 / float(rows) if t[fields.MEAN_OVER_ROWS] else 1.0
             _fill_factors(m, t, factors, share, rows)
             filled = rows
-        if b == listed:
-            first_listed = b
-            listed = b + _order_ahead(m, t, keys, b)
-        _gathered(m, t, start, (b - first_listed) * t[fields.BATCH_ROWS], rows)
+        listed = order_ahead(m, t, keys, listed, start + rows)
+        _gathered(m, t, start, rows)
         _forward(m, t, f, p, rows)
         d = _loss_gradient(m, t, f, factors, rows)
         total = 0.0

@@ -52,7 +52,7 @@ class Plan:
         self.memory = np.zeros(0, self.dtype)
         self.team = 0
         self.flops = 6 * sum(layer.inputs * layer.columns for layer in network.layers)
-        self.narrow = _fits_narrow(network, rule)
+        self.narrow, self.online = _narrow(network, rule), _online(network, rule)
         self.reserve(1, 1)
 
     def reserve(self, rows: int, team: int) -> None:
@@ -70,8 +70,9 @@ class Plan:
         self.memory, self.table, self.numbers = memory, table, numbers
         self.capacity, self.team = capacity, team
         self.flags = np.zeros(team * fields.THREAD_FLAGS, np.int64)
-        self.listed_rows = np.zeros(2 * capacity, np.int64)
-        table[fields.LISTED_ROWS] = self.listed_rows.ctypes.data
+        ring = 1 << (capacity + max(capacity, fields.LISTED_AHEAD) - 1).bit_length()
+        self.listed_rows = np.zeros(2 * ring, np.int64)
+        table[fields.LISTED_ROWS], table[fields.RING] = self.listed_rows.ctypes.data, ring
         blocks = (memory, table, numbers, self.flags)
         self.addresses = tuple(block.ctypes.data for block in blocks)
         self.fresh = False
@@ -140,10 +141,9 @@ class Plan:
         return self.memory[start : start + int(np.prod(shape))].reshape(shape)
 
 
-def _fits_narrow(network: Network, rule: Update) -> bool:
+def _narrow(network: Network, rule: Update) -> bool:
     """Whether `narrow` can train a network: tiny, and without what only panels have."""
-    plain = rule.name != "adamw" and not (rule.clip_value or rule.clip_norm)
-    if not plain or network.l1 or network.l2:
+    if not _plain(network, rule) or rule.name == "adamw":
         return False
     for layer in network.layers:
         code = activations.CODES[layer.activation]
@@ -153,6 +153,18 @@ def _fits_narrow(network: Network, rule: Update) -> bool:
         if layer.normalization is not None or (code in activations.WHOLE_PANELS and not joined):
             return False
     return True
+
+
+def _online(network: Network, rule: Update) -> bool:
+    """Whether `online` can train a network by single rows."""
+    normalizations = [normalization.CODES[layer.normalization] for layer in network.layers]
+    return (
+        _plain(network, rule) and rule.name == "sgd" and normalization.BATCH not in normalizations
+    )
+
+
+def _plain(network: Network, rule: Update) -> bool:
+    return not (network.l1 or network.l2 or rule.clip_value or rule.clip_norm)
 
 
 _FIELD_OF = {

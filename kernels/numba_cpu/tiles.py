@@ -222,6 +222,57 @@ column_dot = column_tile(_dot)
 column_absolute = column_tile(_absolute)
 """Sum of |x|; y is not used."""
 
+
+def revisiting_tile(panels: int) -> Any:
+    """An intrinsic for one row's update of weights by plain descent and the next row's product.
+
+    tile(z, z_stride, w, w_stride, b, dz, dz_stride, x, following, rate, k): w -= rate x' dz, then
+    z = following w + b. One pass over the weights instead of three.
+    """
+
+    @intrinsic
+    def tile(typingctx, z, z_stride, w, w_stride, b, dz, dz_stride, x, following, rate, k):
+        real = z.dtype
+        lanes = VECTOR_BITS // real.bitwidth
+
+        def codegen(context, builder, sig, args):
+            z, z_stride, w, w_stride, b, dz, dz_stride, x, following, rate, k = args
+            zero = ir.Constant(llvm_vector(real), None)
+            step = splat(builder, real, builder.fneg(rate))
+            deltas = [
+                load_vector(builder, real, _offset(builder, dz, dz_stride, v))
+                for v in range(panels)
+            ]
+            sums = _accumulators(builder, real, panels)
+            for v in range(panels):
+                bias = load_vector(builder, real, _offset(builder, b, _INT(v * lanes)))
+                builder.store(bias, sums[v])
+            with cgutils.for_range(builder, k) as i:
+                old, new = (
+                    splat(builder, real, builder.load(builder.gep(row, [i.index])))
+                    for row in (x, following)
+                )
+                line = _offset(builder, w, i.index, lanes)
+                for v in range(panels):
+                    place = _offset(builder, line, w_stride, v)
+                    gradient = call_llvm(builder, "fma", old.type, [old, deltas[v], zero])
+                    weights = load_vector(builder, real, place)
+                    weights = call_llvm(builder, "fma", old.type, [step, gradient, weights])
+                    store_vector(builder, real, weights, place)
+                    _fma(builder, sums[v], new, weights)
+            for v in range(panels):
+                target = _offset(builder, z, z_stride, v)
+                store_vector(builder, real, builder.load(sums[v]), target)
+            return context.get_dummy_value()
+
+        integer = types.int64
+        return types.void(z, integer, w, integer, w, w, integer, w, w, real, integer), codegen
+
+    return tile
+
+
 TILES = {panels: product_tile(TILE_ROWS, panels) for panels in range(1, TILE_PANELS + 1)}
 ROW_TILES = {panels: product_tile(1, panels) for panels in (1, 2, 4)}
 """For a single row: each panel is one chain of additions, and several run side by side."""
+
+REVISITING_TILES = {panels: revisiting_tile(panels) for panels in (1, 2, 4)}
