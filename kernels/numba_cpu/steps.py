@@ -60,11 +60,11 @@ def _team(plan: Plan, rows: int, batches: int, passes: int) -> int:
     return min(plan.threads, int(work / (SMALL / 2)), max(1, rows // 8))
 
 
-def _way(plan: Plan, rows: int, data: Data) -> int:
+def way_of(plan: Plan, rows: int, weights: Array | None) -> int:
     """Which kernel trains: for all the same numbers."""
-    if data.w is None and plan.narrow and rows <= fields.BLOCK:
+    if weights is None and plan.narrow and rows <= fields.BLOCK:
         return NARROW
-    if data.w is None and plan.online and rows == 1:
+    if weights is None and plan.online and rows == 1:
         return ONLINE
     return TRAIN
 
@@ -161,7 +161,7 @@ def train_steps(
     """Run `count` minibatches from batch number `first` of an epoch; return the updates made."""
     with plan.lock:
         rows = min(batch, len(data.X))
-        way = _way(plan, rows, data)
+        way = way_of(plan, rows, data.w)
         team = _team(plan, rows, count, 3) if way == TRAIN else 1
         plan.reserve(rows, team)
         _bind(plan, data.X, data.T, data.w)
