@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 
 from ..contract import Array, Data, Order
@@ -58,6 +60,13 @@ def _team(plan: Plan, rows: int, batches: int, passes: int) -> int:
     if plan.threads == 1 or work < SMALL or work * batches < WORTH_A_THREAD:
         return 1
     return min(plan.threads, int(work / (SMALL / 2)), max(1, rows // 8))
+
+
+WINDOW = 8_000_000
+"""Cycles (2 to 4 ms) after which a team looks how long its threads have waited for one another."""
+
+PATIENCE = 50
+"""Percent of that time; waiting for half of it is as slow as one thread alone."""
 
 
 def way_of(plan: Plan, rows: int, weights: Array | None) -> int:
@@ -168,11 +177,19 @@ def train_steps(
         table = plan.table
         table[fields.ORDER], table[fields.ORDER_KEY] = fields.ORDERS[order.kind], signed(order.key)
         table[fields.INDEX] = order.listed.ctypes.data if order.listed is not None else 0
-        table[fields.BATCH_ROWS], table[fields.FIRST], table[fields.COUNT] = batch, first, count
-        table[fields.STEP], table[fields.KEY], table[fields.TRAINING] = (
-            step,
-            signed(key),
-            fields.UPDATING,
-        )
-        table[fields.RATES], table[fields.LOSSES_OUT] = rates.ctypes.data, losses.ctypes.data
-        return int(_run(plan, way, team))
+        table[fields.BATCH_ROWS], table[fields.KEY] = batch, signed(key)
+        table[fields.TRAINING], table[fields.WINDOW] = fields.UPDATING, WINDOW
+        table[fields.PATIENCE] = PATIENCE
+        done = made = 0
+        while done < count:
+            size, part = plan.company.next_part(team, count - done)
+            table[fields.FIRST], table[fields.COUNT] = first + done, part
+            table[fields.STEP], table[fields.DONE] = step + made, part
+            table[fields.RATES] = rates.ctypes.data + made * rates.itemsize
+            table[fields.LOSSES_OUT] = losses.ctypes.data + done * losses.itemsize
+            started = time.perf_counter()
+            made += int(_run(plan, way, size))
+            seconds = time.perf_counter() - started
+            plan.company.learn(team, size, part, int(table[fields.DONE]), seconds)
+            done += int(table[fields.DONE])
+        return made
