@@ -305,14 +305,14 @@ from fastmlp import kernels
 from fastmlp.kernels.contract import *
 from fastmlp.kernels.layout import length, parameter_segments
 backend = kernels.load("numba")
-def train(activation, loss, rule, constants, output="softmax", dtype="float32"):
-    network = Network((Layer(4, 5, activation), Layer(5, 3, output)), loss)
+def train(activation, loss, rule, constants, output="softmax", dtype="float32", inputs=9):
+    network = Network((Layer(inputs, 5, activation), Layer(5, 3, output)), loss)
     plan = backend.make_plan(network, Update(rule, constants), dtype)
     size = length(parameter_segments(network))
     slots = np.zeros((backend.UPDATES[rule].slots, size), dtype)
     plan.load(State(np.ones(size, dtype), slots, np.zeros(0, dtype)))
     losses = np.zeros(1)
-    data = Data(np.ones((8, 4), dtype), np.zeros(8, np.int64))
+    data = Data(np.ones((8, inputs), dtype), np.zeros(8, np.int64))
     steps = backend.train_steps(plan, losses, data, Order("sequence"), 8, 0, 1, np.ones(1), 0, 0)
     assert steps == 1 and np.isfinite(losses).all()
     backend.forward(plan, np.empty((8, 3), dtype), data.X, False)
@@ -345,7 +345,15 @@ print("once")
 
 
 def test_a_second_process_compiles_nothing(tmp_path: Path) -> None:
-    code = TRAIN_ONCE + "print(sum(f.cache_hits for m in M for f in m._compiled.values()))"
+    code = (
+        TRAIN_ONCE
+        + """
+train("tanh", "cross_entropy", "sgd", (), inputs=4)
+from fastmlp.kernels.numba_cpu import online
+online.train_online.compile("float32")
+print(sum(f.cache_hits for m in M for f in m._compiled.values()))
+"""
+    )
     code = code.replace("print", "from fastmlp.kernels.numba_cpu.jit import _FAMILIES as M\nprint")
     cold = _python(code, FASTMLP_CACHE_DIR=str(tmp_path))
     warm = _python(code, FASTMLP_CACHE_DIR=str(tmp_path))

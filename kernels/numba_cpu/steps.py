@@ -28,10 +28,6 @@ def _entry(job, one, memory, table, numbers, flags, thread, team):
     f, flags = pointer_to(1.0, numbers), integers_at(flags)
     if job == TRAIN:
         return float(train_team(m, t, f, flags, thread, team))
-    if job == NARROW:
-        return float(train_narrow(m, t, f, flags))
-    if job == ONLINE:
-        return float(train_online(m, t, f, flags))
     if job == GRADIENTS:
         return batch_gradient_phase(m, t, f, flags, thread, team, 0, t[fields.ROWS], t[fields.STEP])
     if job == APPLY:
@@ -45,6 +41,20 @@ def _entry(job, one, memory, table, numbers, flags, thread, team):
         spread_running(m, t)
     return 0.0
 
+
+@entry
+def _narrow_entry(one, memory, table, numbers, flags):
+    m, t = pointer_to(one, memory), integers_at(table)
+    return train_narrow(m, t, pointer_to(1.0, numbers), integers_at(flags))
+
+
+@entry
+def _online_entry(one, memory, table, numbers, flags):
+    m, t = pointer_to(one, memory), integers_at(table)
+    return train_online(m, t, pointer_to(1.0, numbers), integers_at(flags))
+
+
+_SHORTCUTS = {NARROW: (train_narrow, _narrow_entry), ONLINE: (train_online, _online_entry)}
 
 SMALL = 9e5
 """Multiply-adds of a batch (twice) below which a second thread costs more than it brings."""
@@ -84,7 +94,11 @@ def _run(plan: Plan, job: int, team: int) -> float:
         plan.fresh = True
         _run(plan, REFRESH, 1)
     one, addresses = plan.one, plan.addresses
-    plan.flags[:: fields.THREAD_FLAGS] = 0
+    plan.flags[:] = 0
+    if job in _SHORTCUTS:
+        kernel, start = _SHORTCUTS[job]
+        kernel.compile(plan.dtype.name)
+        return float(start(one, *addresses))
     if team == 1:
         return float(_entry(job, one, *addresses, 0, 1))
     return run_team(lambda thread, size: float(_entry(job, one, *addresses, thread, size)), team)
