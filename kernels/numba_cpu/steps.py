@@ -43,6 +43,20 @@ def _entry(job, one, memory, table, numbers, flags, thread, team):
 
 
 @entry
+def _infer_entry(one, memory, table, numbers, flags, X, out, mode):
+    """A forward pass of few rows on one thread, for which Python's part would be most of the time.
+
+    Arrays, not addresses: to ask NumPy for two of these takes 1.4 us.
+    """
+    m, t = pointer_to(one, memory), integers_at(table)
+    t[fields.X], t[fields.ROWS] = X.ctypes.data, len(X)
+    t[fields.OUT], t[fields.MODE] = out.ctypes.data, mode
+    t[fields.LABELS] = t[fields.DENSE] = t[fields.SAMPLE_WEIGHTS] = 0
+    t[fields.ORDER], t[fields.TRAINING] = fields.SEQUENCE, fields.EVALUATION
+    infer_team(m, t, pointer_to(1.0, numbers), integers_at(flags), 0, 1)
+
+
+@entry
 def _narrow_entry(one, memory, table, numbers, flags):
     m, t = pointer_to(one, memory), integers_at(table)
     return train_narrow(m, t, pointer_to(1.0, numbers), integers_at(flags))
@@ -117,7 +131,12 @@ def _bind(plan: Plan, X_: Array, T: Array | None, w: Array | None) -> None:
 
 def forward(plan: Plan, out: Array, X: Array, logits: bool) -> None:
     """Fill out (N, O) with logits or outputs: running statistics, no dropout, any N."""
-    _infer(plan, out, X, None, fields.LOGITS if logits else fields.OUTPUTS)
+    mode = fields.LOGITS if logits else fields.OUTPUTS
+    if len(X) <= fields.BLOCK and plan.fresh and X.flags.writeable:
+        with plan.lock:
+            _infer_entry(plan.one, *plan.addresses, X, out, mode)
+    else:
+        _infer(plan, out, X, None, mode)
 
 
 def row_losses(plan: Plan, losses: Array, X: Array, T: Array) -> None:
