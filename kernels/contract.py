@@ -17,6 +17,9 @@ Array = NDArray[Any]
 NORMALIZATION_EPSILON = 1e-5
 """Added to a variance before its square root (Ioffe & Szegedy 2015, algorithm 1)."""
 
+SMALLEST_SQUARE = 1.1754944e-38
+"""A squared norm up to this counts as zero in a trust ratio: in single precision it would be."""
+
 RUNNING_MOMENTUM = 0.1
 """Share of the newest batch in the running mean and variance."""
 
@@ -62,6 +65,16 @@ class Update(NamedTuple):
     """Every entry of the gradient is cut to [-clip_value, clip_value]; 0 leaves it."""
     clip_norm: float = 0.0
     """The gradient is scaled down to this Euclidean norm (after clip_value); 0 leaves it."""
+
+    @property
+    def for_vectors(self) -> Update:
+        """What happens to all but the weights: no decay, no trust ratio."""
+        name, constants = _VECTOR_RULES.get(self.name, (self.name, len(self.constants)))
+        return self._replace(name=name, constants=self.constants[:constants])
+
+
+_VECTOR_RULES = {"adamw": ("adam", 3), "lars": ("momentum_with_rate", 1), "lamb": ("adam", 3)}
+"""Rules for weights -> the rule of all else, and how many of the constants it takes."""
 
 
 class State(NamedTuple):
