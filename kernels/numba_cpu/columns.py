@@ -174,9 +174,10 @@ def trust_columns(m, t, f, numbers, factor, first, stop):
         position += layer[fields.PANELS]
 
 
-@family(types.float64, INTEGERS, INTEGERS, DOUBLES, DOUBLES, INTEGER)
-def layer_trust(t, layer, f, numbers, v):
+@family(types.float64, POINTER, INTEGERS, INTEGERS, DOUBLES, DOUBLES)
+def layer_trust(m, t, layer, f, numbers):
     """The trust ratio of a layer's weights: its sums of squares added column by column."""
+    v = lanes(m)
     squared_p, squared_way = 0.0, 0.0
     for piece in range(layer[fields.PIECES]):
         for j in range(layer[fields.UNITS]):

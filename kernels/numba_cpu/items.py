@@ -192,7 +192,7 @@ def update_items(m, t, f, numbers, factor, first, stop):
         layer = layer_of(t, number)
         begin, end = run_of(position, items_of(layer), first, stop)
         if trusts(t[fields.UPDATE]):
-            numbers[TRUST] = layer_trust(t, layer, f, numbers, v)
+            numbers[TRUST] = layer_trust(m, t, layer, f, numbers)
         for item in range(begin, end):
             low, high = tiles_of(layer, item)
             g = at(m, t[fields.GRADIENT] + layer[fields.W] + low * v * v)
