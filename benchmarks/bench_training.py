@@ -22,6 +22,10 @@ PARITY = 2e-3
 """Largest difference of a weight after three steps, of numbers around 1, in float32."""
 
 
+PAUSE = 0.3
+"""Seconds before each measurement: a peer's waiting threads keep the cores busy for a while."""
+
+
 def parity(work: Workload, name: str, optimizer: str) -> None:
     """Assert that a peer's weights agree with the tuned NumPy network's after three steps."""
     short = work._replace(steps=PARITY_STEPS)
@@ -43,6 +47,7 @@ def timed(runners: dict[str, Runner], work: Workload, repeats: int) -> dict[str,
         runner.epoch()
     for _ in range(repeats):
         for name, runner in runners.items():
+            time.sleep(PAUSE)
             started = time.perf_counter()
             runner.epoch()
             times[name].append((time.perf_counter() - started) / work.steps * 1e6)

@@ -238,7 +238,7 @@ def scikit_learn(work: Workload, given: Problem, optimizer: str) -> Runner:
         random_state=0,
     )
     labels = np.arange(work.sizes[-1])
-    net.partial_fit(given.X[: work.batch], given.y[: work.batch], labels)
+    net.partial_fit(given.X[: work.batch], given.y[: work.batch], classes=labels)
 
     def epoch() -> object:
         return net.partial_fit(given.X, given.y)
