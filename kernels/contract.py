@@ -187,7 +187,7 @@ class Backend(Protocol):
     UPDATES: Mapping[str, UpdateRule]
 
     def make_plan(self, network: Network, update: Update, dtype: str) -> Plan:
-        """Build a plan; its numbers are zeros until `Plan.load`."""
+        """Build a plan for a rule among `UPDATES`; its numbers are zeros until `Plan.load`."""
 
     def forward(self, plan: Plan, out: Array, X: Array, logits: bool) -> None:
         """Fill out (N, O) with logits or outputs: running statistics, no dropout, any N."""
@@ -231,3 +231,12 @@ class Backend(Protocol):
         call uses rates[n] and is number step + n + 1 of the optimizer. A batch whose weights sum
         to zero makes no update and reports its penalty alone. `key` drives dropout.
         """
+
+
+def check_rule(backend: Backend, update: Update) -> None:
+    """Raise a ValueError where a backend has not got an optimizer's rule."""
+    if update.name not in backend.UPDATES:
+        raise ValueError(
+            f"optimizer {update.name!r} can't be used with backend {backend.NAME!r}, which has "
+            f"{', '.join(backend.UPDATES)}"
+        )
