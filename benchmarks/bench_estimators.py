@@ -219,10 +219,12 @@ def starts(repeats: int) -> dict[str, float]:
     """Median seconds of a new process that imports, fits the digits and ends."""
     times: dict[str, list[float]] = {"scikit-learn": [], "fastmlp cold": [], "fastmlp cached": []}
     for _ in range(repeats):
-        times["scikit-learn"].append(float(python(CODE.format(module="sklearn.neural_network"))))
+        times["scikit-learn"].append(
+            float(python("-c", CODE.format(module="sklearn.neural_network")))
+        )
         with tempfile.TemporaryDirectory() as folder:
             for state in ("cold", "cached"):
-                printed = python(CODE.format(module="fastmlp"), FASTMLP_CACHE_DIR=folder)
+                printed = python("-c", CODE.format(module="fastmlp"), FASTMLP_CACHE_DIR=folder)
                 times[f"fastmlp {state}"].append(float(printed))
     return {state: statistics.median(found) for state, found in times.items()}
 

@@ -32,7 +32,7 @@ NAMES = ("import", "first epoch", "first prediction")
 
 def measured(dtype: str, folder: str) -> dict[str, float]:
     """Seconds of one process."""
-    values = json.loads(python(CODE.format(dtype=dtype), FASTMLP_CACHE_DIR=folder))
+    values = json.loads(python("-c", CODE.format(dtype=dtype), FASTMLP_CACHE_DIR=folder))
     return dict(zip(NAMES, values, strict=True))
 
 

@@ -12,28 +12,11 @@ import statistics
 import time
 from typing import Any
 
-import numpy as np
 from common import write
-from peers import PEERS, SEPARATE_START, Runner, installed
-from workloads import WORKLOADS, Problem, Workload, floor_flops, problem
 
-PARITY_STEPS = 3
-PARITY = 2e-3
-"""Largest difference of a weight after three steps, of numbers around 1, in float32."""
-
-
-def parity(work: Workload, name: str, optimizer: str) -> None:
-    """Assert that a peer's weights agree with the tuned NumPy network's after three steps."""
-    short = work._replace(steps=PARITY_STEPS)
-    given = problem(short)
-    weights = []
-    for peer in ("NumPy, tuned", name):
-        runner = PEERS[peer](short, given, optimizer)
-        runner.epoch()
-        weights.append([np.array(w) for w in runner.weights()])
-    for one, other in zip(*weights, strict=True):
-        worst = float(np.abs(one - other).max())
-        assert worst < PARITY, f"{name} on {work.name}: weights differ by {worst:g}"
+from fastmlp.cli.contest import parity, verdict
+from fastmlp.cli.peers import PEERS, Runner, installed
+from fastmlp.cli.workloads import WORKLOADS, Problem, Workload, floor_flops, problem
 
 
 def timed(runners: dict[str, Runner], work: Workload, repeats: int) -> dict[str, float]:
@@ -52,19 +35,10 @@ def timed(runners: dict[str, Runner], work: Workload, repeats: int) -> dict[str,
 def measured(work: Workload, names: list[str], optimizer: str, repeats: int) -> dict[str, Any]:
     """Parity, then times, of one workload."""
     given: Problem = problem(work)
-    for name in names:
-        if name not in SEPARATE_START:
-            parity(work, name, optimizer)
+    parity(work, names, optimizer)
     runners = {name: PEERS[name](work, given, optimizer) for name in names}
     micro = timed(runners, work, repeats)
-    rival = min((n for n in names if n != "fastmlp numba"), key=micro.__getitem__)
-    ours = micro["fastmlp numba"]
-    return {
-        "microseconds": micro,
-        "best peer": rival,
-        "best peer / ours": micro[rival] / ours,
-        "GFLOP/s": floor_flops(work) / ours / 1e3,
-    }
+    return verdict(micro, floor_flops(work.sizes, work.batch))
 
 
 def main() -> None:
