@@ -26,18 +26,17 @@ FAR = 4.0
 GAIN = 2.0
 """The same for PyTorch before it is compiled, which saved it 1.3 times at most."""
 
-PAUSE = 0.1
-"""Seconds before each measurement: threads of BLAS and OpenMP keep their cores busy for a while."""
-
 
 class Pace(NamedTuple):
-    """How long a case may take."""
+    """How long a case may take, in seconds."""
 
     seconds: float = 3.0
     """For all contestants together."""
     least: int = 3
     most: int = 15
     """Rounds."""
+    pause: float = 0.1
+    """Before each measurement: threads of BLAS and OpenMP keep their cores busy for a while."""
 
 
 def parity(work: Workload, names: Iterable[str], optimizer: str) -> dict[str, Runner]:
@@ -94,16 +93,20 @@ def _seconds(run: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
+BRIEF = Pace(0, 1, 1, 0)
+"""To see that everything runs."""
+
+
 def in_turn(runs: Mapping[str, Callable[[], object]], pace: Pace) -> dict[str, list[float]]:
     """Seconds of each call, in rounds; the first call of each may compile and does not count."""
     for run in runs.values():
         run()
-    sizing = sum(PAUSE + _seconds(run) for run in runs.values())
+    sizing = sum(pace.pause + _seconds(run) for run in runs.values())
     rounds = int(min(max(pace.seconds / sizing, pace.least), pace.most))
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
-            time.sleep(PAUSE)
+            time.sleep(pace.pause)
             times[name].append(_seconds(run))
     return times
 
