@@ -20,8 +20,8 @@ from kernel_cases import REFERENCE, Case, Size, cases
 from fastmlp import kernels
 from tests.tolerances import assert_close
 
-TINY = Size(5, 3)
-SIZE = TINY if os.environ.get("FASTMLP_BENCH_TINY") else Size()
+QUICK = Size(5, 3)
+SIZE = QUICK if os.environ.get("FASTMLP_BENCH_QUICK") else Size()
 BACKENDS = [name for name, missing in kernels.available().items() if missing is None]
 
 
@@ -69,12 +69,12 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--seconds", type=float, default=0.1, help="of each kernel")
     arguments = options.parse_args()
-    if arguments.tiny:
-        os.environ["FASTMLP_BENCH_TINY"] = "1"
+    if arguments.quick:
+        os.environ["FASTMLP_BENCH_QUICK"] = "1"
     record = Cases("kernels", arguments, SIZE._asdict())
     timing = (
         ("--benchmark-disable",)
-        if arguments.tiny
+        if arguments.quick
         else (
             *("--benchmark-disable-gc", "--benchmark-min-rounds=5"),
             *(f"--benchmark-max-time={arguments.seconds}", "--benchmark-group-by=param:case"),

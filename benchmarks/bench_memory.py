@@ -102,11 +102,11 @@ def main() -> None:
     cases = all_cases([name for name in installed() if name not in arguments.without])
     if arguments.worker:
         case = cases[arguments.worker]
-        print(json.dumps(worker(case._replace(rows=2048) if arguments.tiny else case)))
+        print(json.dumps(worker(case._replace(rows=2048) if arguments.quick else case)))
         return
     record = Cases("memory", arguments, {"layers": "-".join(map(str, SIZES)), "batch": BATCH})
     for name in record.wanted(cases):
-        words = ["--worker", name, *(["--tiny"] if arguments.tiny else [])]
+        words = ["--worker", name, *(["--quick"] if arguments.quick else [])]
         words += ["--without", *arguments.without]
         found = json.loads(python(__file__, *words).splitlines()[-1])
         found["more / float32 rows"] = found["more"] / found["float32 rows"]

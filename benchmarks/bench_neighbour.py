@@ -110,7 +110,7 @@ def main() -> None:
     names = [name for name in installed() if name not in arguments.without]
     works = {work.name: work for work in WORKLOADS if work.name not in LEFT_OUT}
     pace = Pace(arguments.seconds, 5, 25)
-    if arguments.tiny:
+    if arguments.quick:
         pace = BRIEF
         works = {"chapter_np": works["chapter_np"]._replace(sizes=(9, 20, 2), batch=8, steps=4)}
     record = Cases("neighbour", arguments, {"seconds": arguments.seconds})

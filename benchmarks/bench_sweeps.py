@@ -15,13 +15,16 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from common import Cases, parser
+from common import Cases, parser, times_of
 
 from fastmlp import set_num_threads
 from fastmlp.cli.contest import BRIEF, Pace, in_turn, measured, verdict
-from fastmlp.cli.peers import NUMPY, OURS, PEERS, installed
+from fastmlp.cli.peers import COMPILED, NUMPY, OURS, PEERS, SCIKIT, installed
 from fastmlp.cli.workloads import Workload, describe, floor_flops, problem
 
+SLOW = (COMPILED, SCIKIT)
+"""Left out: PyTorch's compiler takes up to a minute a shape, and scikit-learn was far behind the
+best on every one of the eight workloads."""
 EPOCH = 0.03
 """Seconds that an epoch should take, so that what a call costs, 0.1 ms, stays unseen."""
 RATE = 150e9
@@ -182,22 +185,20 @@ def _alone(case: Case, pace: Pace) -> Mapping[str, Any]:
 
 def shown(name: str, found: Mapping[str, Any]) -> str:
     """A case in a line."""
-    times = ", ".join(f"{who} {us:.4g}" for who, us in found["microseconds"].items())
     if "best peer" not in found:
-        return f"{name}: {times} us"
-    return f"{name}: {times} us; best peer / ours {found['best peer / ours']:.2f}"
+        return f"{name}: {times_of(found)}"
+    return f"{name}: {times_of(found)}; best peer / ours {found['best peer / ours']:.2f}"
 
 
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--seconds", type=float, default=3.0, help="of rounds, each case")
-    options.add_argument("--without", nargs="*", default=[], help="names of peers")
+    options.add_argument("--without", nargs="*", default=list(SLOW), help="names of peers")
     arguments = options.parse_args()
-    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "2")
     names = [name for name in installed() if name not in arguments.without]
     pace, found = Pace(arguments.seconds), all_cases()
-    if arguments.tiny:
-        pace, found = BRIEF, {n: _tiny(case) for n, case in found.items()}
+    if arguments.quick:
+        pace, found = BRIEF, {n: _small(case) for n, case in found.items()}
     record = Cases("sweeps", arguments, {"seconds": arguments.seconds})
     for name in record.wanted(found):
         case = result(found[name], names, pace)
@@ -205,7 +206,7 @@ def main() -> None:
         print(shown(name, case), flush=True)
 
 
-def _tiny(case: Case) -> Case:
+def _small(case: Case) -> Case:
     """A few units and steps of a case."""
     sizes = tuple(min(size, 8) for size in case.work.sizes)
     return case._replace(work=case.work._replace(sizes=sizes, batch=2, steps=2))

@@ -16,7 +16,7 @@ import statistics
 from typing import Any
 
 import numpy as np
-from common import Cases, parser, python
+from common import Cases, parser, python, times_of
 
 from fastmlp.cli.contest import BRIEF, Pace, in_turn, verdict
 from fastmlp.cli.peers import COMPILED, OURS, PEERS, SCIKIT, installed
@@ -50,7 +50,7 @@ def main() -> None:
     arguments = options.parse_args()
     works = {work.name: work for work in WORKLOADS}
     pace = Pace(arguments.seconds)
-    if arguments.tiny:
+    if arguments.quick:
         pace = BRIEF
         works = {
             name: work._replace(sizes=(3, 20, 2), batch=8, steps=2) for name, work in works.items()
@@ -65,14 +65,13 @@ def main() -> None:
     bits: dict[str, str] = {}
     for case in record.wanted(f"{name} {count}" for name in works for count in counts):
         name, count = case.split()
-        words = ["--seconds", str(arguments.seconds), *(["--tiny"] if arguments.tiny else [])]
+        words = ["--seconds", str(arguments.seconds), *(["--quick"] if arguments.quick else [])]
         words += ["--without", *arguments.without, "--worker", count, name]
         found = json.loads(python(__file__, *words).splitlines()[-1])
         known = bits.setdefault(name, found.pop("bits"))
         assert known == bits[name], f"{name}: other bits on {count} cores"
         record.add(case, {"workload": name, **describe(works[name]), **found})
-        times = ", ".join(f"{who} {us:.4g}" for who, us in found["microseconds"].items())
-        print(f"{name}, {count} cores: {times} us", flush=True)
+        print(f"{name}, {count} cores: {times_of(found)}", flush=True)
 
 
 if __name__ == "__main__":

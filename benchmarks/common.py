@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -75,7 +76,12 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     )
     options.add_argument("--only", nargs="*", help="parts of the names of cases")
     options.add_argument("--resume", action="store_true", help="leave out cases that are measured")
-    options.add_argument("--tiny", action="store_true", help="try everything, small; write nothing")
+    options.add_argument(
+        "--quick", action="store_true", help="try everything, small; write nothing"
+    )
+    options.add_argument(
+        "--minutes", type=float, default=math.inf, help="start no case later than that"
+    )
     options.add_argument(
         "--results", type=Path, default=RESULTS, metavar="FOLDER", help="where the JSON goes"
     )
@@ -93,7 +99,7 @@ class Cases:
         self.machine = machine()
         self.cases: dict[str, Any] = {}
         path = arguments.results / f"{name}.json"
-        if path.exists() and not arguments.tiny and (arguments.resume or arguments.only):
+        if path.exists() and not arguments.quick and (arguments.resume or arguments.only):
             self._continue(json.loads(path.read_text()))
 
     def _continue(self, held: Mapping[str, Any]) -> None:
@@ -107,8 +113,12 @@ class Cases:
         self.cases = dict(held["cases"])
 
     def wanted(self, names: Iterable[str]) -> Iterator[str]:
-        """Names of the cases that are to be measured now."""
+        """Names of the cases that are to be measured now, until the minutes are over."""
+        end = time.monotonic() + 60 * self.arguments.minutes
         for name in names:
+            if time.monotonic() > end:
+                print(f"time is over before {name}: --resume measures the rest", flush=True)
+                return
             parts = self.arguments.only
             named = not parts or any(part in name for part in parts)
             if named and not (self.arguments.resume and name in self.cases):
@@ -117,10 +127,15 @@ class Cases:
     def add(self, name: str, found: Mapping[str, Any]) -> None:
         """Keep a case's result, and write all there are."""
         self.cases[name] = found
-        if not self.arguments.tiny:
+        if not self.arguments.quick:
             self.machine["date"] = _now()
             whole = {"machine": self.machine, **self.settings, "cases": self.cases}
             _store(self.arguments.results, self.name, whole)
+
+
+def times_of(found: Mapping[str, Any]) -> str:
+    """Microseconds of all contestants, in a line."""
+    return ", ".join(f"{who} {us:.4g}" for who, us in found["microseconds"].items()) + " us"
 
 
 def python(*words: str, **environment: str) -> str:

@@ -6,7 +6,7 @@ import math
 import operator
 from collections.abc import Iterable, Sequence
 from numbers import Real
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -123,18 +123,9 @@ def matrix(X: Any, name: str, columns: int, dtype: np.dtype[Any]) -> Array:
     ValueError
         No rows, another shape, NaN, infinity, or numbers too large for `dtype`.
     """
-    if (
-        type(X) is np.ndarray
-        and X.dtype == dtype
-        and X.ndim == 2
-        and X.shape[1] == columns
-        and X.shape[0]
-        and X.flags.c_contiguous
-        and X.flags.aligned
-    ):
-        if not all_finite(X):
-            raise ValueError(_not_finite(X, name))
-        return X
+    if is_matrix(X, columns, dtype):
+        finite(X, name)
+        return cast("Array", X)
     raw = real_array(X, name)
     if raw.ndim != 2:
         raise ValueError(_not_two_dimensional(raw, name, columns))
@@ -146,6 +137,25 @@ def matrix(X: Any, name: str, columns: int, dtype: np.dtype[Any]) -> Array:
             f"got shape {raw.shape}"
         )
     return converted(raw, name, dtype)
+
+
+def is_matrix(X: Any, columns: int, dtype: np.dtype[Any]) -> bool:
+    """Whether kernels can take X as it is; its numbers may still be NaN or infinite."""
+    return (
+        type(X) is np.ndarray
+        and X.dtype == dtype
+        and X.ndim == 2
+        and X.shape[1] == columns
+        and X.shape[0] > 0
+        and X.flags.c_contiguous
+        and X.flags.aligned
+    )
+
+
+def finite(X: Array, name: str) -> None:
+    """Refuse NaN and infinity with a ValueError."""
+    if not all_finite(X):
+        raise ValueError(_not_finite(X, name))
 
 
 def _not_two_dimensional(raw: Array, name: str, columns: int) -> str:

@@ -11,7 +11,8 @@ from . import callbacks as callback_module
 from . import checks, generators
 from . import metrics as metric_module
 from .engine import Engine
-from .kernels.contract import Array, Data
+from .kernels.contract import Array, Data, Update
+from .optimizers import Optimizer
 from .progress import Progress
 from .sparse import SparseRows, as_array
 from .training import Job, split_rows
@@ -24,19 +25,40 @@ def checked_rows(engine: Engine, X: Any) -> Array:
     return checks.matrix(X, "X", engine.network.layers[0].inputs, engine.dtype)
 
 
-def checked_data(engine: Engine, X: Any, y: Any, w: Any) -> Data:
-    """Return rows, targets and weights as the kernels take them."""
+def checked_data(engine: Engine, X: Any, y: Any, w: Any, late: bool = False) -> Data:
+    """Return rows, targets and weights as the kernels take them.
+
+    With `late`, for which `_shows_itself` has spoken, nobody has looked for NaN in X yet.
+    """
     # Views: a callback can give an array another shape in place, which no kernel would notice.
-    rows = checked_rows(engine, X)
+    rows = X if late else checked_rows(engine, X)
     rows = rows if isinstance(X, SparseRows) else rows.view()
     T = engine.targets.encode(y, len(rows), engine.dtype).view()
     weights = checks.row_weights(w, len(rows), engine.dtype)
     return Data(rows, T, None if weights is None else weights.view())
 
 
+MANY = 1_000_000
+"""Numbers in X from which on the first epoch looks for NaN: before it, that cost 13 % of one."""
+
+
+def _shows_itself(engine: Engine, rule: Update, X: Any) -> bool:
+    """Whether X is large, needs no conversion, and one NaN in it would spoil the weights.
+
+    The first layer's gradient has every row as a factor, and 0 * NaN is NaN. Clipping could hide
+    that. Weights of 0, rows left out and what others would see are for the caller to think of.
+    """
+    return (
+        checks.is_matrix(X, engine.network.layers[0].inputs, engine.dtype)
+        and X.size >= MANY
+        and not (rule.clip_value or rule.clip_norm)
+    )
+
+
 def prepared(
     engine: Engine,
     given: tuple[Any, Any, Any],
+    fresh: Optimizer | None,
     *,
     epochs: Any,
     batch_size: Any,
@@ -55,7 +77,9 @@ def prepared(
     TypeError, ValueError
         The message names the argument.
     """
-    data = checked_data(engine, *given)
+    rule = (engine.optimizer if fresh is None else fresh).rule()
+    late = given[2] is None and _shows_itself(engine, rule, given[0])
+    data = checked_data(engine, *given, late)
     fraction = checks.number(validation_fraction, "validation_fraction", low=0, below=1)
     job = Job(
         data,
@@ -68,11 +92,20 @@ def prepared(
         metric_module.resolve(metrics, engine.targets.kind),
         callback_module.resolve(callbacks),
         None,
+        late,
     )
     shown = checks.flag(progress, "progress")
+    if late and (shown or fraction or job.drop_last or not job.epochs or _watched(job)):
+        checks.finite(job.data.X, "X")
+        job = dataclasses.replace(job, late=False)
     if fraction > 0:
         job = _hold_out(engine, job, fraction)
     return dataclasses.replace(job, progress=Progress(job.epochs, job.rows)) if shown else job
+
+
+def _watched(job: Job) -> bool:
+    """Whether code of the user's runs within an epoch, and would see what must be undone."""
+    return bool(job.callbacks or job.metrics or callable(job.shuffle))
 
 
 def _validation(engine: Engine, given: Any, fraction: float) -> Data | None:

@@ -19,7 +19,7 @@ from .jobs import prepared
 from .kernels.contract import Array
 from .kernels.layout import parameter_segments
 from .parameters import Parametrized
-from .training import begin, one_update, run
+from .training import one_update, train
 
 
 class Gradients(NamedTuple):
@@ -291,6 +291,7 @@ class MLP(Parametrized, Predictor):
         job = prepared(
             self._engine,
             (X, y, sample_weight),
+            fresh,
             epochs=epochs,
             batch_size=batch_size,
             shuffle=shuffle,
@@ -302,15 +303,7 @@ class MLP(Parametrized, Predictor):
             progress=progress,
         )
         with self._engine.alone():
-            before = self.history
-            self.history = history = History(validated=job.validation is not None)
-            try:
-                begin(self, self._engine, job, fresh, history)
-            except BaseException:
-                self.history = before
-                raise
-            run(self, self._engine, job, history)
-        return history
+            return train(self, self._engine, job, fresh)
 
     def train_on_batch(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Make one update with all rows as the minibatch; return the loss before it.

@@ -12,7 +12,7 @@ import numpy as np
 
 from . import checks, generators
 from .callbacks import Callback
-from .engine import Engine
+from .engine import Engine, Optimization
 from .history import History
 from .kernels.contract import Array, Data, Order
 from .kernels.interrupts import deferred
@@ -44,6 +44,8 @@ class Job:
     metrics: dict[str, Metric]
     callbacks: list[Callback]
     progress: Progress | None
+    late: bool
+    """Nobody has looked for NaN in X yet: what the first epoch leaves will show it."""
 
     @property
     def rows(self) -> int:
@@ -52,7 +54,45 @@ class Job:
         return rows - rows % self.batch if self.drop_last else rows
 
 
-def begin(net: Any, engine: Engine, job: Job, fresh: Optimizer | None, history: History) -> None:
+def train(net: Any, engine: Engine, job: Job, fresh: Optimizer | None) -> History:
+    """Train with a new history, which is the network's from now on.
+
+    `net` is what callbacks are shown. `fresh` is an optimizer to change to.
+
+    Raises
+    ------
+    ValueError
+        The first epoch found NaN or infinity in X; everything is as it was.
+    DivergenceError, KeyboardInterrupt
+        As `run` does.
+    """
+    shown, drawn = net.history, generators.state_of(engine.rng) if job.late else None
+    net.history = history = History(validated=job.validation is not None)
+    try:
+        before = _begin(net, engine, job, fresh, history)
+    except BaseException:
+        net.history = shown
+        raise
+    try:
+        run(net, engine, job, history)
+    except DivergenceError:
+        if not job.late or len(history):
+            raise
+        try:
+            checks.finite(job.data.X, "X")
+        except ValueError as error:
+            net.history = shown
+            generators.rewind(engine.rng, drawn)
+            if before is not None:
+                engine.resume(before)
+            raise error from None
+        raise
+    return history
+
+
+def _begin(
+    net: Any, engine: Engine, job: Job, fresh: Optimizer | None, history: History
+) -> Optimization | None:
     """Change to a fresh optimizer and tell the callbacks; undone where one of them objects."""
     prefixes = ("", "validation_") if history.validated else ("",)
     history.metrics.update({f"{prefix}{name}": [] for prefix in prefixes for name in job.metrics})
@@ -64,6 +104,7 @@ def begin(net: Any, engine: Engine, job: Job, fresh: Optimizer | None, history: 
         if before is not None:
             engine.resume(before)
         raise
+    return before
 
 
 def run(net: Any, engine: Engine, job: Job, history: History) -> None:

@@ -35,7 +35,7 @@ class Pace(NamedTuple):
     least: int = 3
     most: int = 15
     """Rounds."""
-    pause: float = 0.1
+    pause: float = 0.3
     """Before each measurement: threads of BLAS and OpenMP keep their cores busy for a while."""
 
 

@@ -20,8 +20,7 @@ class TunedNumPy:
     def __init__(self, work: Workload, given: Problem, optimizer: str):
         self.work, self.given, self.adam = work, given, optimizer == "adam"
         self.real = np.dtype(work.dtype).type
-        self.W = [w.copy() for w in given.weights]
-        self.b = [b.copy() for b in given.biases]
+        self.restart(given.weights, given.biases)
         self.X = np.empty((work.batch, work.sizes[0]), work.dtype)
         self.A = [np.empty((work.batch, n), work.dtype) for n in work.sizes[1:]]
         self.D = [np.empty_like(a) for a in self.A]
@@ -30,8 +29,13 @@ class TunedNumPy:
         self.rows = np.arange(work.batch)
         self.G = [np.empty_like(w) for w in self.W]
         self.g = [np.empty_like(b) for b in self.b]
-        self.moments = [(np.zeros_like(p), np.zeros_like(p)) for p in [*self.W, *self.b]]
         self.scratch = [np.empty_like(p) for p in [*self.W, *self.b]]
+
+    def restart(self, weights: list[Array], biases: list[Array]) -> None:
+        """Take these parameters and forget all steps."""
+        self.W = [w.copy() for w in weights]
+        self.b = [b.copy() for b in biases]
+        self.moments = [(np.zeros_like(p), np.zeros_like(p)) for p in [*self.W, *self.b]]
         self.steps = 0
 
     def epoch(self, order: NDArray[np.int64] | None = None) -> None:

@@ -1,0 +1,153 @@
+"""Large rows are not searched for NaN before training: the first epoch shows it, and is undone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastmlp import MLP, SGD, Adagrad, Adam, AdamW, RMSprop, jobs
+from fastmlp.kernels.reference import LOSSES, PROPERTIES
+
+ROWS, INPUTS = 150, 5
+RNG = np.random.default_rng(5)
+X = RNG.normal(size=(ROWS, INPUTS)).astype(np.float32)
+HIDDEN = [name for name, each in PROPERTIES.items() if each.trainable and not each.output_only]
+LAST = (ROWS - 1, INPUTS - 1)
+
+
+@pytest.fixture(autouse=True)
+def small_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "MANY", X.size)
+
+
+@pytest.fixture
+def early(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of what was searched for NaN before training."""
+    seen: list[str] = []
+    whole = jobs.checks.finite
+
+    def noting(array: Any, name: str) -> None:
+        seen.append(name)
+        whole(array, name)
+
+    monkeypatch.setattr(jobs.checks, "finite", noting)
+    return seen
+
+
+def spoiled(place: tuple[int, int], wrong: float) -> Any:
+    rows = X.copy()
+    rows[place] = wrong
+    return rows
+
+
+def numbers(net: MLP) -> tuple[Any, ...]:
+    state, rng = net._engine.state(), net._engine.rng
+    assert isinstance(rng, np.random.Generator)
+    return (
+        *(array.tobytes() for array in state),
+        (net.steps, net.epochs, repr(net.optimizer), id(net.history)),
+        repr(rng.bit_generator.state),
+    )
+
+
+def targets(loss: str) -> Any:
+    if loss in ("hinge", "squared_hinge", "exponential", "logistic", "perceptron"):
+        return np.where(X[:, :2] > 0, 1, -1)
+    return (X[:, :2] > 0).astype(float) if loss != "cross_entropy" else (X[:, 0] > 0).astype(int)
+
+
+def refused(net: MLP, y: Any, rows: Any, place: tuple[int, int], **arguments: Any) -> None:
+    before = numbers(net)
+    with pytest.raises(ValueError, match=rf"X must hold finite numbers; .* at \({place[0]}, "):
+        net.fit(rows, y, **{"epochs": 2, "batch_size": 32, **arguments})
+    assert numbers(net) == before
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("activation", HIDDEN)
+def test_every_activation_lets_it_through(backend: str, activation: str, wrong: float) -> None:
+    net = MLP((INPUTS, 20, 4, 2), activation=activation, backend=backend, seed=0)
+    refused(net, targets("cross_entropy"), spoiled(LAST, wrong), LAST)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_lets_it_through(backend: str, loss: str) -> None:
+    net = MLP((INPUTS, 9, 2), activation="relu", loss=loss, backend=backend, seed=0)
+    net.fit(X, targets(loss), epochs=1)
+    for place in ((0, 0), (17, 3), LAST):
+        for wrong in (np.nan, np.inf, -np.inf):
+            refused(net, targets(loss), spoiled(place, wrong), place)
+
+
+@pytest.mark.parametrize(
+    "optimizer", [SGD(), SGD(momentum=0.9), Adam(), AdamW(), RMSprop(), Adagrad(), SGD(1e-300)]
+)
+@pytest.mark.parametrize("normalization", [None, "batch", "layer"])
+def test_every_update_lets_it_through(backend: str, optimizer: Any, normalization: Any) -> None:
+    net = MLP(
+        (INPUTS, 9, 2),
+        normalization=normalization,
+        dropout=0.5,
+        l1=0.1,
+        optimizer=optimizer,
+        backend=backend,
+        seed=0,
+    )
+    for shuffle in (True, False, "permutation"):
+        for batch in (1, 64, ROWS):
+            rows = spoiled(LAST, np.inf)
+            refused(net, targets("cross_entropy"), rows, LAST, shuffle=shuffle, batch_size=batch)
+
+
+def test_a_fresh_optimizer_goes_back(backend: str, early: list[str]) -> None:
+    net = MLP((INPUTS, 9, 2), optimizer=Adam(), backend=backend, seed=0)
+    y = targets("cross_entropy")
+    net.fit(X, y, epochs=1)
+    refused(net, y, spoiled(LAST, np.nan), LAST, optimizer=SGD(0.5))
+    early.clear()
+    refused(net, y, spoiled(LAST, np.nan), LAST, optimizer=SGD(0.5, clip_norm=1.0))
+    assert early == ["X"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"callbacks": [lambda epoch, history, net: None]},
+        {"metrics": ("accuracy",)},
+        {"progress": True},
+        {"drop_last": True},
+        {"validation_fraction": 0.2},
+        {"epochs": 0},
+        {"sample_weight": np.ones(ROWS)},
+        {"shuffle": lambda rng, previous: previous},
+    ],
+    ids=lambda arguments: next(iter(arguments)),
+)
+def test_what_would_be_seen_or_hidden_is_searched_first(
+    backend: str, arguments: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = MLP((INPUTS, 9, 2), backend=backend, seed=0)
+
+    def forbidden(*given: object) -> None:
+        raise AssertionError("training began")
+
+    monkeypatch.setattr(net._engine, "run_steps", forbidden)
+    refused(net, targets("cross_entropy"), spoiled(LAST, np.nan), LAST, **arguments)
+
+
+def test_a_plain_fit_searches_nothing(backend: str, early: list[str]) -> None:
+    net = MLP((INPUTS, 9, 2), backend=backend, seed=0)
+    net.fit(X, targets("cross_entropy"), epochs=2)
+    assert early == []
+    net.fit(X[:-1], targets("cross_entropy")[:-1], epochs=1)
+    assert early == ["X"]
+
+
+def test_true_divergence_is_still_one(backend: str) -> None:
+    from fastmlp import DivergenceError
+
+    net = MLP((INPUTS, 9, 2), loss="mse", activation="relu", optimizer=SGD(1e20), backend=backend)
+    with pytest.raises(DivergenceError, match="epoch 1"):
+        net.fit(X, targets("mse"), epochs=1, batch_size=8)
