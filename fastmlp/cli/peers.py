@@ -256,7 +256,7 @@ PEERS: Mapping[str, Builder] = {
 NEEDS = {EAGER: "torch", COMPILED: "torch", SCAN: "jax", SCIKIT: "sklearn"}
 
 SEPARATE_START = frozenset({SCIKIT})
-"""Timed without parity: with two classes its network has one output, and its Adam another epsilon."""
+"""Timed without parity: for two classes it has one output, and its Adam another epsilon."""
 
 FLOAT32_ONLY = frozenset({SCAN})
 """JAX computes in float64 only where the whole process is set to it."""
