@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -81,7 +82,9 @@ def main() -> None:
             *("--benchmark-columns=min,median,rounds", "--benchmark-sort=name"),
         )
     )
-    words = (__file__, "-q", "-p", "no:cacheprovider", "--import-mode=importlib", *timing)
+    # The project's own pytest options want plugins of the extra ``test``.
+    words = (__file__, "-q", "-c", os.devnull, "--rootdir", str(Path(__file__).parent), *timing)
+    words += ("-p", "no:cacheprovider", "--import-mode=importlib")
     sys.exit(pytest.main(list(words), plugins=[_Keeper(record)]))
 
 

@@ -83,7 +83,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
         "--minutes", type=float, default=math.inf, help="start no case later than that"
     )
     options.add_argument(
-        "--results", type=Path, default=RESULTS, metavar="FOLDER", help="where the JSON goes"
+        "--results", type=Path, metavar="FOLDER", help="where the JSON goes; else results/"
     )
     return options
 
@@ -98,8 +98,9 @@ class Cases:
         self.name, self.arguments, self.settings = name, arguments, settings
         self.machine = machine()
         self.cases: dict[str, Any] = {}
-        path = arguments.results / f"{name}.json"
-        if path.exists() and not arguments.quick and (arguments.resume or arguments.only):
+        self.folder: Path | None = arguments.results or (None if arguments.quick else RESULTS)
+        path = (self.folder or RESULTS) / f"{name}.json"
+        if path.exists() and self.folder and (arguments.resume or arguments.only):
             self._continue(json.loads(path.read_text()))
 
     def _continue(self, held: Mapping[str, Any]) -> None:
@@ -127,10 +128,10 @@ class Cases:
     def add(self, name: str, found: Mapping[str, Any]) -> None:
         """Keep a case's result, and write all there are."""
         self.cases[name] = found
-        if not self.arguments.quick:
+        if self.folder:
             self.machine["date"] = _now()
             whole = {"machine": self.machine, **self.settings, "cases": self.cases}
-            _store(self.arguments.results, self.name, whole)
+            _store(self.folder, self.name, whole)
 
 
 def times_of(found: Mapping[str, Any]) -> str:
