@@ -73,14 +73,11 @@ def main() -> None:
     if arguments.quick:
         os.environ["FASTMLP_BENCH_QUICK"] = "1"
     record = Cases("kernels", arguments, SIZE._asdict())
+    limits = ("1e-4", "1e-6") if arguments.quick else (str(arguments.seconds), "5e-6")
     timing = (
-        ("--benchmark-disable",)
-        if arguments.quick
-        else (
-            *("--benchmark-disable-gc", "--benchmark-min-rounds=5"),
-            *(f"--benchmark-max-time={arguments.seconds}", "--benchmark-group-by=param:case"),
-            *("--benchmark-columns=min,median,rounds", "--benchmark-sort=name"),
-        )
+        *("--benchmark-disable-gc", "--benchmark-min-rounds=5", "--benchmark-group-by=param:case"),
+        *(f"--benchmark-max-time={limits[0]}", f"--benchmark-min-time={limits[1]}"),
+        *("--benchmark-columns=min,median,rounds", "--benchmark-sort=name"),
     )
     # The project's own pytest options want plugins of the extra ``test``.
     words = (__file__, "-q", "-c", os.devnull, "--rootdir", str(Path(__file__).parent), *timing)

@@ -11,7 +11,7 @@ import matplotlib as mpl
 mpl.use("svg")
 
 from matplotlib import pyplot as plt
-from tables import OURS, RESULTS, Record, cases_of, contestants, load, title
+from result_tables import OURS, RESULTS, Record, cases_of, contestants, load, title
 
 STYLES = {
     OURS: ("#c1272d", "o"),

@@ -13,7 +13,7 @@ import argparse
 import re
 from pathlib import Path
 
-from tables import RESULTS, Row, origin, table
+from result_tables import RESULTS, Row, origin, table
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"

@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 from docutils import nodes
 from docutils.parsers.rst import Directive, directives
 from docutils.statemachine import StringList
+from result_tables import Row, origin, table
 from sphinx.application import Sphinx
-from tables import Row, origin, table
 
 DOCS = Path(__file__).parents[1]
 LATER = "Not measured yet."
