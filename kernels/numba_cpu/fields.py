@@ -26,7 +26,7 @@ ITEM_TILES = 8
  PARAMETERS, SLOT_U, SLOT_V, GRADIENT, PERSISTENT, FLAT, INPUT, TARGETS, WEIGHTS, FACTORS,
  ROW_LOSSES, ZEROS, SCRATCH, SCRATCH_SIZE, SCRATCH_DA, SCRATCH_TERMS, TILES, COLUMN_PANELS,
  X, LABELS, DENSE, SAMPLE_WEIGHTS, INDEX, ORDER, ORDER_KEY, ROWS, BATCH_ROWS, FIRST, COUNT,
- STEP, KEY, RATES, LOSSES_OUT, OUT, MODE, TRAINING, LISTED_ROWS) = range(46)
+ STEP, KEY, RATES, LOSSES_OUT, OUT, MODE, TRAINING, LISTED_ROWS, NARROW, RING) = range(48)
 HEADER = 48
 (INPUTS, UNITS, PIECES, IN_PANELS, UNIT_PANELS, PANELS, ACTIVATION, NORM, DROPS, THRESHOLD,
  KEEPS_Y, W, B, U, V, SCALE, SHIFT, BETA, WT, LAYER_INPUT, Y, HAT, A, OUTPUT, DY, DZ, MASK, DU, DV,
@@ -43,6 +43,12 @@ THREAD_NUMBERS = 24
 PLAIN = 12
 THREAD_FLAGS = 64
 """Integers of a thread: its barrier count on a cache line of its own, then the round keys."""
+ROUND_KEYS = 16
+"""Where these stand."""
+LISTED_AHEAD = 512
+"""Rows that one thread lists at a time: what a shuffle enciphers again goes on together."""
+NARROW_WIDTH = 8
+"""Numbers from row to row in a network that is trained narrow."""
 
 SEQUENCE, KEYED, LISTED = range(3)
 ORDERS = {"sequence": SEQUENCE, "keyed": KEYED, "array": LISTED}

@@ -17,7 +17,20 @@ from .intrinsics import at, lanes, like
 from .jit import DOUBLES, INTEGER, INTEGERS, POINTER, REAL, family, inline
 from .memory import layer_of, parameter, run_of
 from .products import transpose_tiles, weight_tiles
-from .updates import update_run
+from .updates import DECAY, fill_numbers, update_run
+
+
+@inline
+def filled_numbers(t, f, thread, rate, step):
+    """A thread's numbers of this update: for what decays, and from PLAIN on for what does not."""
+    mine = at(
+        f, fields.NUMBERS + t[fields.LAYERS] * fields.LAYER_NUMBERS + thread * fields.THREAD_NUMBERS
+    )
+    fill_numbers(mine, at(f, fields.RULE), rate, step)
+    for i in range(fields.PLAIN):
+        mine[fields.PLAIN + i] = mine[i]
+    mine[fields.PLAIN + DECAY] = 0.0
+    return mine
 
 
 @inline
@@ -171,7 +184,7 @@ def _update_tiles(m, t, number, layer, g, numbers, factor, low, high):
 
 
 @inline
-def _update_column(m, t, layer, numbers, factor, p):
+def update_column(m, t, layer, numbers, factor, p):
     """Update all that belongs to a layer's panel p of columns."""
     v = lanes(m)
     for k in range(layer[fields.VECTORS]):
@@ -197,7 +210,7 @@ def update_items(m, t, decaying, plain, factor, first, stop):
             g = at(m, t[fields.GRADIENT] + layer[fields.W] + low * v * v)
             _update_tiles(m, t, number, layer, g, decaying, factor, low, high)
             if item < layer[fields.PANELS]:
-                _update_column(m, t, layer, plain, factor, item)
+                update_column(m, t, layer, plain, factor, item)
         position += items_of(layer)
 
 
@@ -235,7 +248,7 @@ def train_items(
                 column_gradients(m, t, layer, item, 1, rows)
                 if f[fields.CLIP_VALUE] > 0.0:
                     _clip_column(m, t, layer, limit, item)
-                _update_column(m, t, layer, plain, 1.0, item)
+                update_column(m, t, layer, plain, 1.0, item)
         position += items_of(layer)
 
 

@@ -10,12 +10,14 @@ from .columns import spread_running
 from .intrinsics import integers_at, pointer_to
 from .items import transpose_weights
 from .jit import entry
+from .narrow import train_narrow
+from .online import train_online
 from .phases import batch_gradient_phase, infer_team, train_team, update_phase
 from .plan import Plan
 from .random import signed
 from .team import run_team
 
-TRAIN, GRADIENTS, APPLY, INFER, REFRESH = range(5)
+TRAIN, GRADIENTS, APPLY, INFER, REFRESH, NARROW, ONLINE = range(7)
 
 
 @entry
@@ -24,6 +26,10 @@ def _entry(job, one, memory, table, numbers, flags, thread, team):
     f, flags = pointer_to(1.0, numbers), integers_at(flags)
     if job == TRAIN:
         return float(train_team(m, t, f, flags, thread, team))
+    if job == NARROW:
+        return float(train_narrow(m, t, f, flags))
+    if job == ONLINE:
+        return float(train_online(m, t, f, flags))
     if job == GRADIENTS:
         return batch_gradient_phase(m, t, f, flags, thread, team, 0, t[fields.ROWS], t[fields.STEP])
     if job == APPLY:
@@ -52,6 +58,15 @@ def _team(plan: Plan, rows: int, batches: int, passes: int) -> int:
     if plan.threads == 1 or work < SMALL or work * batches < WORTH_A_THREAD:
         return 1
     return min(plan.threads, int(work / (SMALL / 2)), max(1, rows // 8))
+
+
+def way_of(plan: Plan, rows: int, weights: Array | None) -> int:
+    """Which kernel trains: for all the same numbers."""
+    if weights is None and plan.narrow and rows <= fields.BLOCK:
+        return NARROW
+    if weights is None and plan.online and rows == 1:
+        return ONLINE
+    return TRAIN
 
 
 def _run(plan: Plan, job: int, team: int) -> float:
@@ -146,7 +161,8 @@ def train_steps(
     """Run `count` minibatches from batch number `first` of an epoch; return the updates made."""
     with plan.lock:
         rows = min(batch, len(data.X))
-        team = _team(plan, rows, count, 3)
+        way = way_of(plan, rows, data.w)
+        team = _team(plan, rows, count, 3) if way == TRAIN else 1
         plan.reserve(rows, team)
         _bind(plan, data.X, data.T, data.w)
         table = plan.table
@@ -159,4 +175,4 @@ def train_steps(
             fields.UPDATING,
         )
         table[fields.RATES], table[fields.LOSSES_OUT] = rates.ctypes.data, losses.ctypes.data
-        return int(_run(plan, TRAIN, team))
+        return int(_run(plan, way, team))
