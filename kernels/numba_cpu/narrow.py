@@ -187,7 +187,7 @@ def _fill_factors(m, t, factors, share, rows):
         factors[i] = like(m, share if i % WIDTH < units else 0.0)
 
 
-@family(types.int64, POINTER, INTEGERS, DOUBLES, INTEGERS)
+@family(types.int64, POINTER, INTEGERS, DOUBLES, INTEGERS, on_demand=True)
 def train_narrow(m, t, f, flags):
     """All of fields.COUNT minibatches on one thread; returns the updates made."""
     keys = at(flags, fields.ROUND_KEYS)

@@ -22,7 +22,7 @@ from .forward_rows import (
 )
 from .intrinsics import at, lanes, like, pointer_to
 from .items import filled_numbers, items_of, items_share, train_items, update_column
-from .jit import DOUBLES, INTEGERS, POINTER, family
+from .jit import DOUBLES, INTEGERS, POINTER, family, inline
 from .memory import activation_input, layer_of, parameter, scratch_of
 from .normalization import NONE
 from .random import fill_round_keys
@@ -31,7 +31,7 @@ from .tiles import REVISITING_TILES
 _tile_1, _tile_2, _tile_4 = REVISITING_TILES[1], REVISITING_TILES[2], REVISITING_TILES[4]
 
 
-@family(types.void, POINTER, INTEGERS, POINTER, POINTER, DOUBLES)
+@inline
 def revisit_weights(m, t, x, following, numbers):
     """Update the first layer's weights by row x, and fill its product with the row `following`."""
     v = lanes(m)
@@ -55,7 +55,7 @@ def revisit_weights(m, t, x, following, numbers):
         p += 4 if left >= 4 else (2 if left >= 2 else 1)
 
 
-@family(types.int64, POINTER, INTEGERS, DOUBLES, INTEGERS)
+@family(types.int64, POINTER, INTEGERS, DOUBLES, INTEGERS, on_demand=True)
 def train_online(m, t, f, flags):
     """All of fields.COUNT rows, one at a time, on one thread; returns the updates made."""
     one = like(m, 1.0)

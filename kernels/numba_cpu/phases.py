@@ -34,7 +34,7 @@ from .items import (
 from .jit import DOUBLES, INTEGER, INTEGERS, POINTER, family, inline
 from .memory import batch_normalized_after, batch_normalized_before, layer_of, scratch_of
 from .random import fill_round_keys
-from .team import meet, share_of
+from .team import meet, share_of, watch
 
 
 @family(types.void, POINTER, INTEGERS, DOUBLES, INTEGERS, INTEGER, INTEGER, INTEGER, INTEGER)
@@ -276,8 +276,13 @@ def train_team(m, t, f, flags, thread, team):
         rate = rates[made]
         listed = _train_on(m, t, f, flags, thread, team, rows, rate, step + 1, number + 1, listed)
         made += 1
+        if thread == 0 and team > 1:
+            watch(flags, team, t[fields.WINDOW], t[fields.PATIENCE])
         meet(flags, thread, team)
+        if flags[fields.APART]:
+            break
     if thread == 0:
+        t[fields.DONE] = b + 1
         spread_running(m, t)
     return made
 

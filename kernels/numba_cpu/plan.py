@@ -19,6 +19,7 @@ from . import activations, fields, losses, normalization, updates
 from .intrinsics import lane_count
 from .jit import prepare
 from .products import to_panels
+from .team import Company
 
 ALIGNMENT = 64
 
@@ -46,6 +47,7 @@ class Plan:
         self.one = self.dtype.type(1)
         self.threads = 1
         self.lock = threading.RLock()
+        self.company = Company()
         self.segments = parameter_segments(network)
         self.running = running_segments(network)
         self.capacity = 0
