@@ -42,7 +42,7 @@ LOADERS = {"MNIST": load_mnist, "Fashion-MNIST": load_fashion_mnist}
 OPTIMIZERS: dict[str, Callable[[Any], Any]] = {
     "SGD": lambda rate: SGD(rate, momentum=0.9),
     "LARS": lambda rate: LARS(rate, trust_coefficient=0.02),
-    "LAMB": lambda rate: LAMB(rate),
+    "LAMB": LAMB,
 }
 FIRST_RATES = {"SGD": 0.4, "LARS": 1.0, "LAMB": 0.04}
 """Where a search begins for 8,192 rows; for others by the square-root rule."""

@@ -229,10 +229,15 @@ def _not_finite(raw: Array, name: str, dtype: np.dtype[Any] | None = None) -> st
     )
 
 
+_FEW = 1024
+
+
 def all_finite(array: Array) -> bool:
     """Whether every entry is finite; contiguous arrays need no temporary of their size."""
     if array.dtype.kind != "f":
         return True
+    if array.size <= _FEW:
+        return b"\0" not in np.isfinite(array).tobytes()  # 0.6 us; all() takes 1.3
     if array.size <= _BLOCK or not array.flags.c_contiguous:
         return bool(np.isfinite(array).all())
     flat = array.reshape(-1)

@@ -293,9 +293,12 @@ class Engine:
         last = self.network.layers[-1]
         out = np.empty((len(X), last.columns if logits else last.units), self.dtype)
         with self._lock:
-            plan = self.plan()
-            for rows, block in blocks(X):
-                self.kernels().forward(plan, out[rows], block, logits)
+            plan = self.plan() if len(X) > 1 else self._built()  # one row has one thread
+            if isinstance(X, SparseRows):
+                for rows, block in blocks(X):
+                    self.kernels().forward(plan, out[rows], block, logits)
+            else:
+                self.kernels().forward(plan, out, X, logits)
         return out
 
     def predict(self, X: Array) -> Array:

@@ -381,7 +381,9 @@ def warmup(dtype: Any = "float32", backend: str = "auto") -> float:
         As in `MLP`.
     """
     started = time.perf_counter()
-    net = MLP((2, 2), dtype=dtype, backend=backend, seed=0)
-    net.fit(np.zeros((2, 2)), [0, 1], epochs=1)
-    net.predict(np.zeros((1, 2)))
+    # Networks of up to 8 units and single rows have kernels of their own.
+    for inputs, batch in ((20, 2), (2, 2), (20, 1)):
+        net = MLP((inputs, 2), dtype=dtype, backend=backend, seed=0)
+        net.fit(np.zeros((2, inputs)), [0, 1], epochs=1, batch_size=batch)
+        net.predict(np.zeros((1, inputs)))
     return time.perf_counter() - started

@@ -45,6 +45,8 @@ class Targets(NamedTuple):
     def _class_indices(self, raw: Array) -> Array:
         # A copy of our own: kernels index with these numbers, and a callback may change y later.
         raw, last = raw.copy(), self.outputs - 1
+        if raw.dtype == np.int64 and raw.size and raw.view(np.uint64).max() <= last:
+            return raw  # one pass: a negative number would count as a huge one
         if raw.dtype.kind == "f" and not (raw == np.floor(raw)).all():
             raise ValueError(
                 f"y must hold class indices 0 to {last} for {self.loss}; got {_first_odd(raw)}"

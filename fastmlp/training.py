@@ -244,9 +244,8 @@ def _epoch_loss(losses: Array, job: Job) -> float:
     with np.errstate(over="ignore", invalid="ignore"):
         if job.summed or len(losses) == 1:
             return float(losses.sum())
-        rows = np.full(len(losses), job.batch)
-        rows[-1] = job.rows - (len(losses) - 1) * job.batch
-        return float(losses @ rows / job.rows)
+        last = job.rows - (len(losses) - 1) * job.batch
+        return float((losses[:-1].sum() * job.batch + losses[-1] * last) / job.rows)
 
 
 def _divergence(engine: Engine, epoch: int, loss: float) -> str:

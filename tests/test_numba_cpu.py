@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 import subprocess
 import sys
 import textwrap
@@ -24,7 +25,7 @@ if kernels.available()["numba"] is not None:
 
 import numba
 
-from fastmlp.kernels.numba_cpu import elementary, jit, steps
+from fastmlp.kernels.numba_cpu import elementary, intrinsics, jit, steps, team
 
 from .draws import UPDATE_CONSTANTS
 
@@ -186,6 +187,56 @@ def test_threads_change_no_bit_for_any_optimizer(rule: str, rng: np.random.Gener
         np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.usefixtures("many_threads")
+@pytest.mark.parametrize("weights", [False, True])
+def test_a_team_that_breaks_up_changes_no_bit(
+    weights: bool, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = _Case(rng, "float32", _network("tanh", "batch", 0.2), Update("momentum", (0.9,)))
+    case.w = np.where(np.arange(len(case.w)) < 40, 0, case.w).astype("f4") if weights else case.w
+    alone = case.train(1, batch=16)
+    sizes: list[int] = []
+
+    def noted(company: team.Company, size: int, batches: int) -> tuple[int, int]:
+        sizes.append(next_part(company, size, batches)[0])
+        return sizes[-1], min(batches, 2)
+
+    next_part = team.Company.next_part
+    monkeypatch.setattr(team.Company, "next_part", noted)
+    monkeypatch.setattr(team.Company, "SHORTEST", 1e-4)
+    monkeypatch.setattr(steps, "PATIENCE", -1)
+    monkeypatch.setattr(steps, "WINDOW", -1)
+    together = case.train(2, batch=16)
+    assert {1, 2} <= set(sizes) or cycle_counter() is None
+    for one, two in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def cycle_counter() -> str | None:
+    """The processor's counter of time, without which a team never breaks up."""
+    return intrinsics.COUNTERS.get(platform.machine())
+
+
+def test_company_waits_longer_after_each_break() -> None:
+    company = team.Company()
+    assert company.next_part(2, 100) == (2, 100)
+    pauses = []
+    for _ in range(12):
+        company.learn(2, 2, 100, 3, 0.001)
+        pauses.append(company.pause)
+        assert company.next_part(2, 100) == (1, 1)
+        assert company.next_part(1, 100) == (1, 100)
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == company.LONGEST
+    company.learn(2, 1, 1, 1, 0.01)
+    size, part = company.next_part(2, 1000)
+    assert (size, company.LONGEST / 0.01 * 0.5 < part <= company.LONGEST / 0.01) == (1, True)
+    company.until = 0.0
+    assert company.next_part(2, 100) == (2, 100)
+    company.learn(2, 2, 100, 99, 2 * company.LONGEST)
+    assert company.pause == company.SHORTEST
+
+
 def test_same_bits_on_repeat(rng: np.random.Generator) -> None:
     case = _Case(rng, "float32", _network("relu", "batch", 0.3), Update("adam", (0.9, 0.99, 1e-8)))
     for one, two in zip(case.train(1), case.train(1), strict=True):
@@ -253,14 +304,14 @@ from fastmlp import kernels
 from fastmlp.kernels.contract import *
 from fastmlp.kernels.layout import length, parameter_segments
 backend = kernels.load("numba")
-def train(activation, loss, rule, constants, output="softmax", dtype="float32"):
-    network = Network((Layer(4, 5, activation), Layer(5, 3, output)), loss)
+def train(activation, loss, rule, constants, output="softmax", dtype="float32", inputs=9):
+    network = Network((Layer(inputs, 5, activation), Layer(5, 3, output)), loss)
     plan = backend.make_plan(network, Update(rule, constants), dtype)
     size = length(parameter_segments(network))
     slots = np.zeros((backend.UPDATES[rule].slots, size), dtype)
     plan.load(State(np.ones(size, dtype), slots, np.zeros(0, dtype)))
     losses = np.zeros(1)
-    data = Data(np.ones((8, 4), dtype), np.zeros(8, np.int64))
+    data = Data(np.ones((8, inputs), dtype), np.zeros(8, np.int64))
     steps = backend.train_steps(plan, losses, data, Order("sequence"), 8, 0, 1, np.ones(1), 0, 0)
     assert steps == 1 and np.isfinite(losses).all()
     backend.forward(plan, np.empty((8, 3), dtype), data.X, False)
@@ -293,7 +344,15 @@ print("once")
 
 
 def test_a_second_process_compiles_nothing(tmp_path: Path) -> None:
-    code = TRAIN_ONCE + "print(sum(f.cache_hits for m in M for f in m._compiled.values()))"
+    code = (
+        TRAIN_ONCE
+        + """
+train("tanh", "cross_entropy", "sgd", (), inputs=4)
+from fastmlp.kernels.numba_cpu import online
+online.train_online.compile("float32")
+print(sum(f.cache_hits for m in M for f in m._compiled.values()))
+"""
+    )
     code = code.replace("print", "from fastmlp.kernels.numba_cpu.jit import _FAMILIES as M\nprint")
     cold = _python(code, FASTMLP_CACHE_DIR=str(tmp_path))
     warm = _python(code, FASTMLP_CACHE_DIR=str(tmp_path))

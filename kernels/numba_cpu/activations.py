@@ -62,6 +62,9 @@ CODES = {name: code for code, name in enumerate(NAMES)}
 READS_INPUT = frozenset({PRELU, MPELU, MAXOUT, GELU, SILU, MISH, SOFTPLUS})
 """Codes whose derivative is taken from Z, which must then be kept; the others read A."""
 
+WHOLE_PANELS = frozenset({PRELU, MPELU, MAXOUT, SOFTMAX})
+"""Codes with learned parameters, or that need more than one number at a time."""
+
 _SELU_SCALE = 1.0507009873554805
 _SELU_ALPHA = 1.6732632423543772
 _ROOT_TAU = 2.5066282746310002

@@ -27,8 +27,9 @@ ITEM_TILES = 8
  PARAMETERS, SLOT_U, SLOT_V, GRADIENT, PERSISTENT, FLAT, INPUT, TARGETS, WEIGHTS, FACTORS,
  ROW_LOSSES, ZEROS, SCRATCH, SCRATCH_SIZE, SCRATCH_DA, SCRATCH_TERMS, TILES, COLUMN_PANELS,
  X, LABELS, DENSE, SAMPLE_WEIGHTS, INDEX, ORDER, ORDER_KEY, ROWS, BATCH_ROWS, FIRST, COUNT,
- STEP, KEY, RATES, LOSSES_OUT, OUT, MODE, TRAINING, LISTED_ROWS) = range(47)
-HEADER = 48
+ STEP, KEY, RATES, LOSSES_OUT, OUT, MODE, TRAINING, LISTED_ROWS, NARROW, RING, WINDOW, PATIENCE,
+ DONE) = range(52)
+HEADER = 56
 (INPUTS, UNITS, PIECES, IN_PANELS, UNIT_PANELS, PANELS, ACTIVATION, NORM, DROPS, THRESHOLD,
  KEEPS_Y, W, B, U, V, SCALE, SHIFT, BETA, WT, LAYER_INPUT, Y, HAT, A, OUTPUT, DY, DZ, MASK, DU, DV,
  ROW_SPREAD, MEAN, SPREAD, RUNNING_MEAN, RUNNING_VARIANCE, RUNNING_SPREAD, SUMS, SQUARES,
@@ -43,6 +44,15 @@ THREAD_NUMBERS = 16
 """Per thread: the numbers of an update, on cache lines of their own."""
 THREAD_FLAGS = 64
 """Integers of a thread: its barrier count on a cache line of its own, then the round keys."""
+WAITED, COUNTED, SINCE, APART = 1, 2, 3, 4
+"""Beside the count: cycles that a thread has waited, in all and before this window of time; for the
+team, on the line of thread 0: when the window began, and whether the team is to break up."""
+ROUND_KEYS = 16
+"""Where these stand."""
+LISTED_AHEAD = 512
+"""Rows that one thread lists at a time: what a shuffle enciphers again goes on together."""
+NARROW_WIDTH = 8
+"""Numbers from row to row in a network that is trained narrow."""
 
 SEQUENCE, KEYED, LISTED = range(3)
 ORDERS = {"sequence": SEQUENCE, "keyed": KEYED, "array": LISTED}

@@ -20,24 +20,48 @@ from .products import product
 from .random import dropout_block, shuffled_run
 
 
-@family(types.void, POINTER, INTEGERS, INTEGERS, INTEGER, INTEGER, INTEGER)
-def order_rows(m, t, round_keys, start, first, stop):
-    """List the rows at places start + first ... start + stop of the order, for `row_at`."""
-    listed = integers_at(t[fields.LISTED_ROWS])
+@inline
+def _order_run(t, round_keys, first, stop):
+    """`order_rows` for places that lie side by side in the ring."""
+    ring = t[fields.RING]
+    mine = at(integers_at(t[fields.LISTED_ROWS]), first & (ring - 1))
     if t[fields.ORDER] == fields.KEYED:
-        shuffled_run(at(listed, first), start + first, stop - first, t[fields.ROWS], round_keys)
-    elif t[fields.ORDER] == fields.LISTED:
-        index = integers_at(t[fields.INDEX])
-        for r in range(first, stop):
-            listed[r] = index[start + r]
+        shuffled_run(mine, at(mine, ring), first, stop - first, t[fields.ROWS], round_keys)
+    else:
+        index = at(integers_at(t[fields.INDEX]), first)
+        for i in range(stop - first):
+            mine[i] = index[i]
+
+
+@family(types.void, POINTER, INTEGERS, INTEGERS, INTEGER, INTEGER)
+def order_rows(m, t, round_keys, first, stop):
+    """List the rows at places first ... stop of the order, at most a ring of them, for `row_at`."""
+    if t[fields.ORDER] == fields.SEQUENCE or stop <= first:
+        return
+    edge = min((first | (t[fields.RING] - 1)) + 1, stop)
+    _order_run(t, round_keys, first, edge)
+    if edge < stop:
+        _order_run(t, round_keys, edge, stop)
 
 
 @inline
-def row_at(t, start, r):
-    """The row at place start + r of the order; `order_rows` has listed it."""
+def order_ahead(m, t, round_keys, listed, stop):
+    """See to it that the order is listed up to `stop` where it is up to `listed`; one thread."""
+    if stop > listed:
+        batches = max(fields.LISTED_AHEAD // t[fields.BATCH_ROWS], 1)
+        end = (t[fields.FIRST] + t[fields.COUNT]) * t[fields.BATCH_ROWS]
+        stop = min(listed + batches * t[fields.BATCH_ROWS], end, t[fields.ROWS])
+        order_rows(m, t, round_keys, listed, stop)
+        return stop
+    return listed
+
+
+@inline
+def row_at(t, place):
+    """The row at a place of the order; `order_rows` has listed it."""
     if t[fields.ORDER] == fields.SEQUENCE:
-        return start + r
-    return integers_at(t[fields.LISTED_ROWS])[r]
+        return place
+    return integers_at(t[fields.LISTED_ROWS])[place & (t[fields.RING] - 1)]
 
 
 @inline
@@ -46,9 +70,30 @@ def prefetch_rows(m, t, one, start, first, stop):
     inputs, line = layer_of(t, 0)[fields.INPUTS], fields.CACHE_LINE // bytes_of(m)
     x = pointer_to(one, t[fields.X])
     for r in range(first, stop):
-        row = at(x, row_at(t, start, r) * inputs)
+        row = at(x, row_at(t, start + r) * inputs)
         for j in range(0, inputs, line):
             prefetch(at(row, j))
+
+
+@inline
+def gather_target(m, t, one, row, r):
+    """Copy target and sample weight of a row to place r of the buffers."""
+    v = lanes(m)
+    last = layer_of(t, t[fields.LAYERS] - 1)
+    units, stride = last[fields.UNITS], t[fields.CAPACITY] * v
+    if t[fields.SAMPLE_WEIGHTS]:
+        m[t[fields.WEIGHTS] + r] = pointer_to(one, t[fields.SAMPLE_WEIGHTS])[row]
+    goal = at(m, t[fields.TARGETS] + r * v)
+    if t[fields.LABELS]:
+        for p in range(last[fields.UNIT_PANELS]):
+            for j in range(v):
+                goal[p * stride + j] = like(m, 0.0)
+        label = integers_at(t[fields.LABELS])[row]
+        goal[(label // v) * stride + label % v] = one
+    elif t[fields.DENSE]:
+        dense = at(pointer_to(one, t[fields.DENSE]), row * units)
+        for j in range(units):
+            goal[(j // v) * stride + j % v] = dense[j]
 
 
 @family(types.void, POINTER, INTEGERS, REAL, INTEGER, INTEGER, INTEGER)
@@ -58,30 +103,16 @@ def gather_rows(m, t, one, start, first, stop):
     Inputs go to panels, targets to panels of the outputs (class indices as one-hot rows).
     """
     v = lanes(m)
-    last = layer_of(t, t[fields.LAYERS] - 1)
-    inputs, units = layer_of(t, 0)[fields.INPUTS], last[fields.UNITS]
-    stride = t[fields.CAPACITY] * v
+    inputs, stride = layer_of(t, 0)[fields.INPUTS], t[fields.CAPACITY] * v
     x = pointer_to(one, t[fields.X])
     for r in range(first, stop):
-        row = row_at(t, start, r)
+        row = row_at(t, start + r)
         source, target = at(x, row * inputs), at(m, t[fields.INPUT] + r * v)
         for p in range(inputs // v):
             copy_vector(at(target, p * stride), at(source, p * v))
         for j in range(inputs - inputs % v, inputs):
             target[(j // v) * stride + j % v] = source[j]
-        if t[fields.SAMPLE_WEIGHTS]:
-            m[t[fields.WEIGHTS] + r] = pointer_to(one, t[fields.SAMPLE_WEIGHTS])[row]
-        goal = at(m, t[fields.TARGETS] + r * v)
-        if t[fields.LABELS]:
-            for p in range(last[fields.UNIT_PANELS]):
-                for j in range(v):
-                    goal[p * stride + j] = like(m, 0.0)
-            label = integers_at(t[fields.LABELS])[row]
-            goal[(label // v) * stride + label % v] = one
-        elif t[fields.DENSE]:
-            dense = at(pointer_to(one, t[fields.DENSE]), row * units)
-            for j in range(units):
-                goal[(j // v) * stride + j % v] = dense[j]
+        gather_target(m, t, one, row, r)
 
 
 @inline

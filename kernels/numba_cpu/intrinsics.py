@@ -42,9 +42,9 @@ def llvm_real(real: Any) -> ir.Type:
     return ir.FloatType() if real.bitwidth == 32 else ir.DoubleType()
 
 
-def llvm_vector(real: Any) -> ir.Type:
-    """The LLVM type of one panel row."""
-    return ir.VectorType(llvm_real(real), VECTOR_BITS // real.bitwidth)
+def llvm_vector(real: Any, lanes: int = 0) -> ir.Type:
+    """The LLVM type of one panel row, or of a vector of `lanes` numbers."""
+    return ir.VectorType(llvm_real(real), lanes or VECTOR_BITS // real.bitwidth)
 
 
 def call_llvm(builder: Any, name: str, kind: ir.Type, args: list[Any]) -> Any:
@@ -184,21 +184,20 @@ def prefetch(typingctx, pointer):
     return types.void(pointer), codegen
 
 
-def load_vector(builder: Any, real: Any, pointer: Any) -> Any:
+def load_vector(builder: Any, real: Any, pointer: Any, lanes: int = 0) -> Any:
     """Emit the load of one vector that need not be aligned."""
-    typed = builder.bitcast(pointer, llvm_vector(real).as_pointer())
+    typed = builder.bitcast(pointer, llvm_vector(real, lanes).as_pointer())
     return builder.load(typed, align=real.bitwidth // 8)
 
 
 def store_vector(builder: Any, real: Any, value: Any, pointer: Any) -> None:
     """Emit the store of one vector that need not be aligned."""
-    typed = builder.bitcast(pointer, llvm_vector(real).as_pointer())
-    builder.store(value, typed, align=real.bitwidth // 8)
+    builder.store(value, builder.bitcast(pointer, value.type.as_pointer()), real.bitwidth // 8)
 
 
-def splat(builder: Any, real: Any, number: Any) -> Any:
+def splat(builder: Any, real: Any, number: Any, lanes: int = 0) -> Any:
     """Emit a vector whose lanes all hold `number`."""
-    kind = llvm_vector(real)
+    kind = llvm_vector(real, lanes)
     index = ir.VectorType(ir.IntType(32), kind.count)(None)
     first = builder.insert_element(
         ir.Constant(kind, ir.Undefined), number, ir.Constant(ir.IntType(32), 0)
@@ -240,6 +239,26 @@ def relax(typingctx):
         return context.get_dummy_value()
 
     return types.void(), codegen
+
+
+COUNTERS = {"x86_64": "cycle", "AMD64": "cycle", "arm64": "steady", "aarch64": "steady"}
+"""LLVM's name of a counter of time that programs may read, by machine."""
+
+
+@intrinsic
+def cycles(typingctx):
+    """A counter that runs at a steady 1e7 to 5e9 a second; always 0 on processors without one."""
+
+    def codegen(context, builder, sig, args):
+        counter = COUNTERS.get(platform.machine())
+        if counter is None:
+            return context.get_constant(types.int64, 0)
+        read = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(ir.IntType(64), []), f"llvm.read{counter}counter"
+        )
+        return builder.call(read, [])
+
+    return types.int64(), codegen
 
 
 def _yield_address() -> int:

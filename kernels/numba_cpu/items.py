@@ -17,7 +17,17 @@ from .intrinsics import at, lanes, like
 from .jit import DOUBLES, INTEGER, INTEGERS, POINTER, REAL, family, inline
 from .memory import layer_of, parameter, run_of
 from .products import transpose_tiles, weight_tiles
-from .updates import TRUST, trusts, update_run
+from .updates import TRUST, fill_numbers, trusts, update_run
+
+
+@inline
+def filled_numbers(t, f, thread, rate, step):
+    """A thread's numbers of this update."""
+    mine = at(
+        f, fields.NUMBERS + t[fields.LAYERS] * fields.LAYER_NUMBERS + thread * fields.THREAD_NUMBERS
+    )
+    fill_numbers(mine, at(f, fields.RULE), rate, step)
+    return mine
 
 
 @inline
@@ -172,7 +182,7 @@ def _update_tiles(m, t, number, layer, g, numbers, factor, low, high):
 
 
 @inline
-def _update_column(m, t, layer, numbers, factor, p):
+def update_column(m, t, layer, numbers, factor, p):
     """Update all that belongs to a layer's panel p of columns."""
     v = lanes(m)
     for k in range(layer[fields.VECTORS]):
@@ -198,7 +208,7 @@ def update_items(m, t, f, numbers, factor, first, stop):
             g = at(m, t[fields.GRADIENT] + layer[fields.W] + low * v * v)
             _update_tiles(m, t, number, layer, g, numbers, factor, low, high)
             if item < layer[fields.PANELS]:
-                _update_column(m, t, layer, numbers, factor, item)
+                update_column(m, t, layer, numbers, factor, item)
         position += items_of(layer)
 
 
@@ -236,7 +246,7 @@ def train_items(
                 column_gradients(m, t, layer, item, 1, rows)
                 if f[fields.CLIP_VALUE] > 0.0:
                     _clip_column(m, t, layer, limit, item)
-                _update_column(m, t, layer, numbers, 1.0, item)
+                update_column(m, t, layer, numbers, 1.0, item)
         position += items_of(layer)
 
 

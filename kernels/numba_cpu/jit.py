@@ -46,7 +46,7 @@ DOUBLES = types.CPointer(types.float64)
 PRECISIONS = {"float32": types.float32, "float64": types.float64}
 
 _OPTIONS = {"error_model": "numpy", "boundscheck": False}
-_INNER = {**_OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_INNER = {**_OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "forceinline": True}
 _lock = threading.RLock()
 
 
@@ -130,7 +130,14 @@ def entry(function: Callable[..., Any]) -> Any:
 class Family:
     """A function of pointers and numbers that is compiled apart, once per precision."""
 
-    def __init__(self, function: Callable[..., Any], result: Any, arguments: tuple[Any, ...]):
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        result: Any,
+        arguments: tuple[Any, ...],
+        on_demand: bool,
+    ):
+        self.on_demand = on_demand
         self.function = function
         self.result = result
         self.arguments = arguments
@@ -155,8 +162,11 @@ class Family:
 
     def compile(self, dtype: str) -> None:
         """Compile or load, and tell the linker where the function is."""
-        if dtype in self._compiled:
-            return
+        if dtype not in self._compiled:
+            with _lock:
+                self._compile(dtype)
+
+    def _compile(self, dtype: str) -> None:
         real = PRECISIONS[dtype]
         sig = self.signature(real)
         compiled = CFunc(self.function, (sig.args, sig.return_type), {}, dict(_OPTIONS))
@@ -170,22 +180,28 @@ _FAMILIES: list[Family] = []
 _ready: set[str] = set()
 
 
-def family(result: Any, *arguments: Any) -> Callable[[Callable[..., Any]], Family]:
-    """Compile apart; `REAL` and `POINTER` stand for the precision's number and pointer."""
+def family(
+    result: Any, *arguments: Any, on_demand: bool = False
+) -> Callable[[Callable[..., Any]], Family]:
+    """Compile apart; `REAL` and `POINTER` stand for the precision's number and pointer.
+
+    With `on_demand`, who calls it compiles it first; the others are compiled together.
+    """
 
     def decorate(function: Callable[..., Any]) -> Family:
-        return Family(function, result, arguments)
+        return Family(function, result, arguments, on_demand)
 
     return decorate
 
 
 def prepare(dtype: str) -> None:
-    """Compile or load every family of one precision, callees first, before any entry is called."""
+    """Compile or load the families of one precision, callees first, before any entry is called."""
     if dtype in _ready:
         return
     with _lock:
         for member in _FAMILIES:
-            member.compile(dtype)
+            if not member.on_demand:
+                member.compile(dtype)
         _ready.add(dtype)
 
 

@@ -241,7 +241,7 @@ def _softmax_rows(losses, totals, dz, z, rows, units, width, dz_stride, stride):
 
 
 @inline
-def _softmax_cross_entropy_rows(losses, totals, dz, z, t, rows, units, width, dz_stride, stride):
+def softmax_cross_entropy_rows(losses, totals, dz, z, t, rows, units, width, dz_stride, stride):
     _softmax_rows(losses, totals, dz, z, rows, units, width, dz_stride, stride)
     for r in range(rows):
         above, total, loss = losses[r], totals[r], like(z, 0.0)
@@ -262,11 +262,11 @@ def softmax_cross_entropy(losses, totals, dz, z, t, rows, units, dz_stride, stri
 
     totals is room for a number per row.
     """
-    _softmax_cross_entropy_rows(losses, totals, dz, z, t, rows, units, lanes(z), dz_stride, stride)
+    softmax_cross_entropy_rows(losses, totals, dz, z, t, rows, units, lanes(z), dz_stride, stride)
 
 
 @inline
-def _row_sum_rows(losses, terms, rows, units, width, stride):
+def row_sum_rows(losses, terms, rows, units, width, stride):
     for r in range(rows):
         total = like(losses, 0.0)
         for start in range(0, units, width):
@@ -279,7 +279,7 @@ def _row_sum_rows(losses, terms, rows, units, width, stride):
 @family(types.void, POINTER, POINTER, INTEGER, INTEGER, INTEGER)
 def row_sums(losses, terms, rows, units, stride):
     """losses = the sum of each row's terms, from the first output to the last."""
-    _row_sum_rows(losses, terms, rows, units, lanes(losses), stride)
+    row_sum_rows(losses, terms, rows, units, lanes(losses), stride)
 
 
 @entry
@@ -287,10 +287,10 @@ def _entry(code, constant, tiny, epsilon, losses, terms, da, a, t, rows, units):
     LOSSES, dA = pointer_to(constant, losses), pointer_to(constant, da)
     A, T, TERMS = pointer_to(constant, a), pointer_to(constant, t), pointer_to(constant, terms)
     if code == CROSS_ENTROPY_SOFTMAX:
-        _softmax_cross_entropy_rows(LOSSES, TERMS, dA, A, T, rows, units, units, 0, 0)
+        softmax_cross_entropy_rows(LOSSES, TERMS, dA, A, T, rows, units, units, 0, 0)
     else:
         loss_terms(code, constant, tiny, epsilon, TERMS, dA, A, T, rows * units, units)
-        _row_sum_rows(LOSSES, TERMS, rows, units, units, 0)
+        row_sum_rows(LOSSES, TERMS, rows, units, units, 0)
 
 
 def _run(code: int, losses: Array, dA: Array, A: Array, T: Array, constant: float) -> None:

@@ -22,14 +22,21 @@ from .columns import (
     summed_gradients,
     trust_columns,
 )
-from .forward_rows import forward_block, gather_rows, loss_block, order_rows
+from .forward_rows import forward_block, gather_rows, loss_block, order_ahead, order_rows
 from .intrinsics import at, lanes, like, pointer_to
-from .items import clip_items, gradient_items, items_share, train_items, update_items
+from .items import (
+    clip_items,
+    filled_numbers,
+    gradient_items,
+    items_share,
+    train_items,
+    update_items,
+)
 from .jit import DOUBLES, INTEGER, INTEGERS, POINTER, family, inline
 from .memory import batch_normalized_after, batch_normalized_before, layer_of, scratch_of
 from .random import fill_round_keys
-from .team import meet, share_of
-from .updates import fill_numbers, trusts
+from .team import meet, share_of, watch
+from .updates import trusts
 
 
 @family(types.void, POINTER, INTEGERS, DOUBLES, INTEGERS, INTEGER, INTEGER, INTEGER, INTEGER)
@@ -168,16 +175,6 @@ def batch_gradient_phase(m, t, f, flags, thread, team, start, rows, step):
     return _loss(m, t, f, rows) if thread == 0 else 0.0
 
 
-@inline
-def _filled_numbers(t, f, thread, rate, step):
-    """A thread's numbers of this update."""
-    mine = at(
-        f, fields.NUMBERS + t[fields.LAYERS] * fields.LAYER_NUMBERS + thread * fields.THREAD_NUMBERS
-    )
-    fill_numbers(mine, at(f, fields.RULE), rate, step)
-    return mine
-
-
 @family(
     types.void,
     *(POINTER, INTEGERS, DOUBLES, INTEGERS, INTEGER, INTEGER, types.float64, INTEGER),
@@ -196,7 +193,7 @@ def update_phase(m, t, f, flags, thread, team, rate, step):
         norm = np.sqrt(summed_gradients(t, f, lanes(m)))
         if norm > f[fields.CLIP_NORM]:
             factor = f[fields.CLIP_NORM] / norm
-    mine = _filled_numbers(t, f, thread, rate, step)
+    mine = filled_numbers(t, f, thread, rate, step)
     if trusts(t[fields.UPDATE]):
         meet(flags, thread, team)
         p0, p1 = share_of(t[fields.COLUMN_PANELS], thread, team, 1)
@@ -211,30 +208,37 @@ def _batch_rows(t, number):
 
 
 @inline
-def _order_batch(m, t, flags, thread, team, number):
-    """List a thread's rows of batch `number`, if it is one of this call; return their places."""
+def _order_batch(m, t, flags, thread, team, number, listed):
+    """List a thread's rows of batch `number`, if it is one of this call.
+
+    Returns their places in the batch, and up to where in the order one thread alone has listed.
+    """
     if number >= t[fields.FIRST] + t[fields.COUNT]:
-        return 0, 0
+        return 0, 0, listed
     low, high = share_of(_batch_rows(t, number), thread, team, 8)
-    keys = at(flags, thread * fields.THREAD_FLAGS + 16)
-    order_rows(m, t, keys, number * t[fields.BATCH_ROWS], low, high)
-    return low, high
+    keys = at(flags, thread * fields.THREAD_FLAGS + fields.ROUND_KEYS)
+    start = number * t[fields.BATCH_ROWS]
+    if team == 1:
+        return low, high, order_ahead(m, t, keys, listed, start + high)
+    order_rows(m, t, keys, start + low, start + high)
+    return low, high, listed
 
 
 @inline
-def _train_on(m, t, f, flags, thread, team, rows, rate, step, number):
+def _train_on(m, t, f, flags, thread, team, rows, rate, step, number, listed):
     """Gradient and update of a thread's own items; batch `number` is the next one."""
-    low, high = _order_batch(m, t, flags, thread, team, number)
+    low, high, listed = _order_batch(m, t, flags, thread, team, number, listed)
     share = _penalty_share(m, t, rows)
     i0, i1 = items_share(t, thread, team)
     if t[fields.CLIPPED] or trusts(t[fields.UPDATE]):
         gradient_items(m, t, f, share, 1, rows, i0, i1)
         update_phase(m, t, f, flags, thread, team, rate, step)
-        return
-    mine = _filled_numbers(t, f, thread, rate, step)
+        return listed
+    mine = filled_numbers(t, f, thread, rate, step)
     after = number * t[fields.BATCH_ROWS]
     scratch = scratch_of(m, t, thread)
     train_items(m, t, f, mine, scratch, share, rows, i0, i1, after, low, high)
+    return listed
 
 
 @inline
@@ -253,10 +257,13 @@ def _weightless(m, t, flags, thread, team, start, rows):
 @family(types.int64, POINTER, INTEGERS, DOUBLES, INTEGERS, INTEGER, INTEGER)
 def train_team(m, t, f, flags, thread, team):
     """A thread's part in fields.COUNT minibatches; returns the updates made."""
-    fill_round_keys(at(flags, thread * fields.THREAD_FLAGS + 16), t[fields.ORDER_KEY])
+    fill_round_keys(
+        at(flags, thread * fields.THREAD_FLAGS + fields.ROUND_KEYS), t[fields.ORDER_KEY]
+    )
     rates, losses = pointer_to(1.0, t[fields.RATES]), pointer_to(1.0, t[fields.LOSSES_OUT])
     made = 0
-    _order_batch(m, t, flags, thread, team, t[fields.FIRST])
+    listed = t[fields.FIRST] * t[fields.BATCH_ROWS]
+    listed = _order_batch(m, t, flags, thread, team, t[fields.FIRST], listed)[2]
     for b in range(t[fields.COUNT]):
         number = t[fields.FIRST] + b
         start, rows = number * t[fields.BATCH_ROWS], _batch_rows(t, number)
@@ -266,17 +273,23 @@ def train_team(m, t, f, flags, thread, team):
             meet(flags, thread, team)
             if thread == 0:
                 losses[b] = 0.0 if t[fields.PENALTY_PER_ROW] else _penalty(m, t, f)
-            _order_batch(m, t, flags, thread, team, number + 1)
+            listed = _order_batch(m, t, flags, thread, team, number + 1, listed)[2]
             meet(flags, thread, team)
             continue
         step = t[fields.STEP] + made
         batch_phase(m, t, f, flags, thread, team, start, rows, step)
         if thread == 0:
             losses[b] = _loss(m, t, f, rows)
-        _train_on(m, t, f, flags, thread, team, rows, rates[made], step + 1, number + 1)
+        rate = rates[made]
+        listed = _train_on(m, t, f, flags, thread, team, rows, rate, step + 1, number + 1, listed)
         made += 1
+        if thread == 0 and team > 1:
+            watch(flags, team, t[fields.WINDOW], t[fields.PATIENCE])
         meet(flags, thread, team)
+        if flags[fields.APART]:
+            break
     if thread == 0:
+        t[fields.DONE] = b + 1
         spread_running(m, t)
     return made
 

@@ -19,6 +19,7 @@ from . import activations, fields, losses, normalization, updates
 from .intrinsics import lane_count
 from .jit import prepare
 from .products import to_panels
+from .team import Company
 
 ALIGNMENT = 64
 
@@ -46,12 +47,14 @@ class Plan:
         self.one = self.dtype.type(1)
         self.threads = 1
         self.lock = threading.RLock()
+        self.company = Company()
         self.segments = parameter_segments(network)
         self.running = running_segments(network)
         self.capacity = 0
         self.memory = np.zeros(0, self.dtype)
         self.team = 0
         self.flops = 6 * sum(layer.inputs * layer.columns for layer in network.layers)
+        self.narrow, self.online = _narrow(network, rule), _online(network, rule)
         self.reserve(1, 1)
 
     def reserve(self, rows: int, team: int) -> None:
@@ -69,8 +72,9 @@ class Plan:
         self.memory, self.table, self.numbers = memory, table, numbers
         self.capacity, self.team = capacity, team
         self.flags = np.zeros(team * fields.THREAD_FLAGS, np.int64)
-        self.listed_rows = np.zeros(capacity, np.int64)
-        table[fields.LISTED_ROWS] = self.listed_rows.ctypes.data
+        ring = 1 << (capacity + max(capacity, fields.LISTED_AHEAD) - 1).bit_length()
+        self.listed_rows = np.zeros(2 * ring, np.int64)
+        table[fields.LISTED_ROWS], table[fields.RING] = self.listed_rows.ctypes.data, ring
         blocks = (memory, table, numbers, self.flags)
         self.addresses = tuple(block.ctypes.data for block in blocks)
         self.fresh = False
@@ -137,6 +141,32 @@ class Plan:
         rows = _padded(layer.inputs, lanes) if segment.kind == "weights" else 1
         shape = (pieces, -(-layer.units // lanes), rows, lanes)
         return self.memory[start : start + int(np.prod(shape))].reshape(shape)
+
+
+def _narrow(network: Network, rule: Update) -> bool:
+    """Whether `narrow` can train a network: tiny, and without what only panels have."""
+    if not _plain(network, rule) or rule.name in ("adamw", "lars", "lamb"):
+        return False
+    for layer in network.layers:
+        code = activations.CODES[layer.activation]
+        joined = layer is network.layers[-1] and (network.loss, layer.activation) in losses.CODES
+        if max(layer.inputs, layer.columns) > fields.NARROW_WIDTH or layer.dropout:
+            return False
+        if layer.normalization is not None or (code in activations.WHOLE_PANELS and not joined):
+            return False
+    return True
+
+
+def _online(network: Network, rule: Update) -> bool:
+    """Whether `online` can train a network by single rows."""
+    normalizations = [normalization.CODES[layer.normalization] for layer in network.layers]
+    return (
+        _plain(network, rule) and rule.name == "sgd" and normalization.BATCH not in normalizations
+    )
+
+
+def _plain(network: Network, rule: Update) -> bool:
+    return not (network.l1 or network.l2 or rule.clip_value or rule.clip_norm)
 
 
 _FIELD_OF = {
@@ -208,6 +238,9 @@ def _laid_out(plan: Plan, capacity: int, team: int) -> tuple[Array, Array, int]:
     table[fields.GRADIENT] = memory.take(flat.size)
     _place_buffers(table, lines, memory, capacity, lanes)
     _place_scratch(table, lines, memory, team, lanes)
+    if plan.narrow:
+        parameters = sum(layer.inputs + 1 for layer in network.layers) * fields.NARROW_WIDTH
+        table[fields.NARROW] = memory.take(4 * parameters + capacity * fields.NARROW_WIDTH)
     _fill_header(table, plan, capacity)
     table[fields.TILES] = sum(line[fields.PANELS] * line[fields.IN_PANELS] for line in lines)
     table[fields.COLUMN_PANELS] = sum(line[fields.PANELS] for line in lines)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 
 from ..contract import Array, Data, Order
@@ -10,12 +12,14 @@ from .columns import spread_running
 from .intrinsics import integers_at, pointer_to
 from .items import transpose_weights
 from .jit import entry
+from .narrow import train_narrow
+from .online import train_online
 from .phases import batch_gradient_phase, infer_team, train_team, update_phase
 from .plan import Plan
 from .random import signed
 from .team import run_team
 
-TRAIN, GRADIENTS, APPLY, INFER, REFRESH = range(5)
+TRAIN, GRADIENTS, APPLY, INFER, REFRESH, NARROW, ONLINE = range(7)
 
 
 @entry
@@ -38,6 +42,34 @@ def _entry(job, one, memory, table, numbers, flags, thread, team):
     return 0.0
 
 
+@entry
+def _infer_entry(one, memory, table, numbers, flags, X, out, mode):
+    """A forward pass of few rows on one thread, for which Python's part would be most of the time.
+
+    Arrays, not addresses: to ask NumPy for two of these takes 1.4 us.
+    """
+    m, t = pointer_to(one, memory), integers_at(table)
+    t[fields.X], t[fields.ROWS] = X.ctypes.data, len(X)
+    t[fields.OUT], t[fields.MODE] = out.ctypes.data, mode
+    t[fields.LABELS] = t[fields.DENSE] = t[fields.SAMPLE_WEIGHTS] = 0
+    t[fields.ORDER], t[fields.TRAINING] = fields.SEQUENCE, fields.EVALUATION
+    infer_team(m, t, pointer_to(1.0, numbers), integers_at(flags), 0, 1)
+
+
+@entry
+def _narrow_entry(one, memory, table, numbers, flags):
+    m, t = pointer_to(one, memory), integers_at(table)
+    return train_narrow(m, t, pointer_to(1.0, numbers), integers_at(flags))
+
+
+@entry
+def _online_entry(one, memory, table, numbers, flags):
+    m, t = pointer_to(one, memory), integers_at(table)
+    return train_online(m, t, pointer_to(1.0, numbers), integers_at(flags))
+
+
+_SHORTCUTS = {NARROW: (train_narrow, _narrow_entry), ONLINE: (train_online, _online_entry)}
+
 SMALL = 9e5
 """Multiply-adds of a batch (twice) below which a second thread costs more than it brings."""
 
@@ -54,13 +86,33 @@ def _team(plan: Plan, rows: int, batches: int, passes: int) -> int:
     return min(plan.threads, int(work / (SMALL / 2)), max(1, rows // 8))
 
 
+WINDOW = 8_000_000
+"""Cycles (2 to 4 ms) after which a team looks how long its threads have waited for one another."""
+
+PATIENCE = 50
+"""Percent of that time; waiting for half of it is as slow as one thread alone."""
+
+
+def way_of(plan: Plan, rows: int, weights: Array | None) -> int:
+    """Which kernel trains: for all the same numbers."""
+    if weights is None and plan.narrow and rows <= fields.BLOCK:
+        return NARROW
+    if weights is None and plan.online and rows == 1:
+        return ONLINE
+    return TRAIN
+
+
 def _run(plan: Plan, job: int, team: int) -> float:
     """Run a job on a team: this thread and, where the system allows it, team - 1 others."""
     if not plan.fresh and job != REFRESH:
         plan.fresh = True
         _run(plan, REFRESH, 1)
     one, addresses = plan.one, plan.addresses
-    plan.flags[:: fields.THREAD_FLAGS] = 0
+    plan.flags[:] = 0
+    if job in _SHORTCUTS:
+        kernel, start = _SHORTCUTS[job]
+        kernel.compile(plan.dtype.name)
+        return float(start(one, *addresses))
     if team == 1:
         return float(_entry(job, one, *addresses, 0, 1))
     return run_team(lambda thread, size: float(_entry(job, one, *addresses, thread, size)), team)
@@ -79,7 +131,12 @@ def _bind(plan: Plan, X_: Array, T: Array | None, w: Array | None) -> None:
 
 def forward(plan: Plan, out: Array, X: Array, logits: bool) -> None:
     """Fill out (N, O) with logits or outputs: running statistics, no dropout, any N."""
-    _infer(plan, out, X, None, fields.LOGITS if logits else fields.OUTPUTS)
+    mode = fields.LOGITS if logits else fields.OUTPUTS
+    if len(X) <= fields.BLOCK and plan.fresh and X.flags.writeable:
+        with plan.lock:
+            _infer_entry(plan.one, *plan.addresses, X, out, mode)
+    else:
+        _infer(plan, out, X, None, mode)
 
 
 def row_losses(plan: Plan, losses: Array, X: Array, T: Array) -> None:
@@ -146,17 +203,26 @@ def train_steps(
     """Run `count` minibatches from batch number `first` of an epoch; return the updates made."""
     with plan.lock:
         rows = min(batch, len(data.X))
-        team = _team(plan, rows, count, 3)
+        way = way_of(plan, rows, data.w)
+        team = _team(plan, rows, count, 3) if way == TRAIN else 1
         plan.reserve(rows, team)
         _bind(plan, data.X, data.T, data.w)
         table = plan.table
         table[fields.ORDER], table[fields.ORDER_KEY] = fields.ORDERS[order.kind], signed(order.key)
         table[fields.INDEX] = order.listed.ctypes.data if order.listed is not None else 0
-        table[fields.BATCH_ROWS], table[fields.FIRST], table[fields.COUNT] = batch, first, count
-        table[fields.STEP], table[fields.KEY], table[fields.TRAINING] = (
-            step,
-            signed(key),
-            fields.UPDATING,
-        )
-        table[fields.RATES], table[fields.LOSSES_OUT] = rates.ctypes.data, losses.ctypes.data
-        return int(_run(plan, TRAIN, team))
+        table[fields.BATCH_ROWS], table[fields.KEY] = batch, signed(key)
+        table[fields.TRAINING], table[fields.WINDOW] = fields.UPDATING, WINDOW
+        table[fields.PATIENCE] = PATIENCE
+        done = made = 0
+        while done < count:
+            size, part = plan.company.next_part(team, count - done)
+            table[fields.FIRST], table[fields.COUNT] = first + done, part
+            table[fields.STEP], table[fields.DONE] = step + made, part
+            table[fields.RATES] = rates.ctypes.data + made * rates.itemsize
+            table[fields.LOSSES_OUT] = losses.ctypes.data + done * losses.itemsize
+            started = time.perf_counter()
+            made += int(_run(plan, way, size))
+            seconds = time.perf_counter() - started
+            plan.company.learn(team, size, part, int(table[fields.DONE]), seconds)
+            done += int(table[fields.DONE])
+        return made

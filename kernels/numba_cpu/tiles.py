@@ -38,17 +38,17 @@ def _offset(builder: Any, pointer: Any, *factors: Any) -> Any:
     return builder.gep(pointer, [total])
 
 
-def _fma(builder: Any, real: Any, variable: Any, a: Any, b: Any) -> None:
-    total = call_llvm(builder, "fma", llvm_vector(real), [a, b, builder.load(variable)])
+def _fma(builder: Any, variable: Any, a: Any, b: Any) -> None:
+    total = call_llvm(builder, "fma", a.type, [a, b, builder.load(variable)])
     builder.store(total, variable)
 
 
-def _accumulators(builder: Any, real: Any, count: int) -> list[Any]:
-    return [cgutils.alloca_once(builder, llvm_vector(real)) for _ in range(count)]
+def _accumulators(builder: Any, real: Any, count: int, lanes: int = 0) -> list[Any]:
+    return [cgutils.alloca_once(builder, llvm_vector(real, lanes)) for _ in range(count)]
 
 
-def product_tile(rows: int, panels: int) -> Any:
-    """An intrinsic for `rows` x `panels` vectors of Z = A W + b.
+def product_tile(rows: int, panels: int, width: int = 0) -> Any:
+    """An intrinsic for `rows` x `panels` vectors of Z = A W + b; `width` lanes instead of all.
 
     tile(z, z_stride, a, a_stride, w, w_stride, b, k, last): strides are from panel to panel, k
     is the summed length; rows beyond `last` repeat that row and write the same values again.
@@ -57,7 +57,7 @@ def product_tile(rows: int, panels: int) -> Any:
     @intrinsic
     def tile(typingctx, z, z_stride, a, a_stride, w, w_stride, b, k, last):
         real = z.dtype
-        lanes = VECTOR_BITS // real.bitwidth
+        lanes = width or VECTOR_BITS // real.bitwidth
 
         def codegen(context, builder, sig, args):
             z, z_stride, a, a_stride, w, w_stride, b, k, last = args
@@ -65,9 +65,9 @@ def product_tile(rows: int, panels: int) -> Any:
             for row in range(rows):
                 within = builder.icmp_signed("<", _INT(row), last)
                 offsets.append(builder.mul(builder.select(within, _INT(row), last), _INT(lanes)))
-            sums = _accumulators(builder, real, rows * panels)
+            sums = _accumulators(builder, real, rows * panels, lanes)
             for v in range(panels):
-                bias = load_vector(builder, real, _offset(builder, b, _INT(v * lanes)))
+                bias = load_vector(builder, real, _offset(builder, b, _INT(v * lanes)), lanes)
                 for row in range(rows):
                     builder.store(bias, sums[row * panels + v])
             blocks = builder.sdiv(builder.add(k, _INT(lanes - 1)), _INT(lanes))
@@ -81,14 +81,14 @@ def product_tile(rows: int, panels: int) -> Any:
                 with cgutils.for_range(builder, count) as lane:
                     line = _offset(builder, weights, lane.index, lanes)
                     columns = [
-                        load_vector(builder, real, _offset(builder, line, w_stride, v))
+                        load_vector(builder, real, _offset(builder, line, w_stride, v), lanes)
                         for v in range(panels)
                     ]
                     for row in range(rows):
                         place = builder.gep(panel, [builder.add(offsets[row], lane.index)])
-                        number = splat(builder, real, builder.load(place))
+                        number = splat(builder, real, builder.load(place), lanes)
                         for v in range(panels):
-                            _fma(builder, real, sums[row * panels + v], number, columns[v])
+                            _fma(builder, sums[row * panels + v], number, columns[v])
             for v in range(panels):
                 out = _offset(builder, z, z_stride, v)
                 for row in range(rows):
@@ -102,28 +102,39 @@ def product_tile(rows: int, panels: int) -> Any:
     return tile
 
 
-@intrinsic
-def weight_tile(typingctx, g, a, dz, rows):
-    """One square tile of A' dZ: g[i] = sum over rows of a[row][i] dz[row], in row order."""
-    real = g.dtype
-    lanes = VECTOR_BITS // real.bitwidth
+def weight_tile_of(width: int = 0) -> Any:
+    """An intrinsic for a square tile of A' dZ; `width` lanes instead of all.
 
-    def codegen(context, builder, sig, args):
-        g, a, dz, rows = args
-        sums = _accumulators(builder, real, lanes)
-        for total in sums:
-            builder.store(ir.Constant(llvm_vector(real), None), total)
-        with cgutils.for_range(builder, rows) as row:
-            line = _offset(builder, a, row.index, lanes)
-            delta = load_vector(builder, real, _offset(builder, dz, row.index, lanes))
+    tile(g, a, dz, rows): g[i] = sum over rows of a[row][i] dz[row], in row order.
+    """
+
+    @intrinsic
+    def tile(typingctx, g, a, dz, rows):
+        real = g.dtype
+        lanes = width or VECTOR_BITS // real.bitwidth
+
+        def codegen(context, builder, sig, args):
+            g, a, dz, rows = args
+            sums = _accumulators(builder, real, lanes, lanes)
+            for total in sums:
+                builder.store(ir.Constant(llvm_vector(real, lanes), None), total)
+            with cgutils.for_range(builder, rows) as row:
+                line = _offset(builder, a, row.index, lanes)
+                delta = load_vector(builder, real, _offset(builder, dz, row.index, lanes), lanes)
+                for i in range(lanes):
+                    number = builder.load(builder.gep(line, [_INT(i)]))
+                    _fma(builder, sums[i], splat(builder, real, number, lanes), delta)
             for i in range(lanes):
-                number = builder.load(builder.gep(line, [_INT(i)]))
-                _fma(builder, real, sums[i], splat(builder, real, number), delta)
-        for i in range(lanes):
-            store_vector(builder, real, builder.load(sums[i]), _offset(builder, g, _INT(i * lanes)))
-        return context.get_dummy_value()
+                target = _offset(builder, g, _INT(i * lanes))
+                store_vector(builder, real, builder.load(sums[i]), target)
+            return context.get_dummy_value()
 
-    return types.void(g, a, dz, types.int64), codegen
+        return types.void(g, a, dz, types.int64), codegen
+
+    return tile
+
+
+weight_tile = weight_tile_of()
 
 
 @intrinsic
@@ -211,6 +222,57 @@ column_dot = column_tile(_dot)
 column_absolute = column_tile(_absolute)
 """Sum of |x|; y is not used."""
 
+
+def revisiting_tile(panels: int) -> Any:
+    """An intrinsic for one row's update of weights by plain descent and the next row's product.
+
+    tile(z, z_stride, w, w_stride, b, dz, dz_stride, x, following, rate, k): w -= rate x' dz, then
+    z = following w + b. One pass over the weights instead of three.
+    """
+
+    @intrinsic
+    def tile(typingctx, z, z_stride, w, w_stride, b, dz, dz_stride, x, following, rate, k):
+        real = z.dtype
+        lanes = VECTOR_BITS // real.bitwidth
+
+        def codegen(context, builder, sig, args):
+            z, z_stride, w, w_stride, b, dz, dz_stride, x, following, rate, k = args
+            zero = ir.Constant(llvm_vector(real), None)
+            step = splat(builder, real, builder.fneg(rate))
+            deltas = [
+                load_vector(builder, real, _offset(builder, dz, dz_stride, v))
+                for v in range(panels)
+            ]
+            sums = _accumulators(builder, real, panels)
+            for v in range(panels):
+                bias = load_vector(builder, real, _offset(builder, b, _INT(v * lanes)))
+                builder.store(bias, sums[v])
+            with cgutils.for_range(builder, k) as i:
+                old, new = (
+                    splat(builder, real, builder.load(builder.gep(row, [i.index])))
+                    for row in (x, following)
+                )
+                line = _offset(builder, w, i.index, lanes)
+                for v in range(panels):
+                    place = _offset(builder, line, w_stride, v)
+                    gradient = call_llvm(builder, "fma", old.type, [old, deltas[v], zero])
+                    weights = load_vector(builder, real, place)
+                    weights = call_llvm(builder, "fma", old.type, [step, gradient, weights])
+                    store_vector(builder, real, weights, place)
+                    _fma(builder, sums[v], new, weights)
+            for v in range(panels):
+                target = _offset(builder, z, z_stride, v)
+                store_vector(builder, real, builder.load(sums[v]), target)
+            return context.get_dummy_value()
+
+        integer = types.int64
+        return types.void(z, integer, w, integer, w, w, integer, w, w, real, integer), codegen
+
+    return tile
+
+
 TILES = {panels: product_tile(TILE_ROWS, panels) for panels in range(1, TILE_PANELS + 1)}
 ROW_TILES = {panels: product_tile(1, panels) for panels in (1, 2, 4)}
 """For a single row: each panel is one chain of additions, and several run side by side."""
+
+REVISITING_TILES = {panels: revisiting_tile(panels) for panels in (1, 2, 4)}

@@ -1,0 +1,227 @@
+"""Training of tiny networks: no layer wider than `WIDTH` units, a row of each in a few numbers.
+
+In panels such a network is mostly padding. Here its rows lie `WIDTH` numbers apart, all parameters
+in one short vector with one update, and one function sees to whole batches. The same numbers in
+the same order as in `phases`, so the choice between the two changes no bit.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba.core import types
+
+from . import fields
+from .activations import activation_backward, activation_forward
+from .forward_rows import order_ahead, row_at
+from .intrinsics import at, choose, integers_at, lanes, like, pointer_to
+from .items import transpose_weights
+from .jit import DOUBLES, INTEGERS, POINTER, family, inline
+from .losses import CROSS_ENTROPY_SOFTMAX, loss_terms, row_sum_rows, softmax_cross_entropy_rows
+from .memory import layer_of, scratch_of
+from .random import fill_round_keys
+from .tiles import product_tile, weight_tile_of
+from .updates import fill_numbers, update_run
+
+WIDTH = fields.NARROW_WIDTH
+_tile, _weight_tile = product_tile(4, 1, WIDTH), weight_tile_of(WIDTH)
+
+
+@inline
+def _packed(m, t, vector, narrow):
+    """Copy a flat vector from its panels to `narrow`, layer by layer weights, then biases."""
+    v = lanes(m)
+    place = 0
+    for number in range(t[fields.LAYERS]):
+        layer = layer_of(t, number)
+        panel = layer[fields.IN_PANELS] * v * v
+        for j in range(WIDTH):
+            given = j < layer[fields.UNITS]
+            column = at(m, vector + layer[fields.W] + (j // v) * panel + j % v)
+            for k in range(layer[fields.INPUTS]):
+                narrow[place + k * WIDTH + j] = column[k * v] if given else like(m, 0.0)
+            bias = m[vector + layer[fields.B] + j] if given else like(m, 0.0)
+            narrow[place + layer[fields.INPUTS] * WIDTH + j] = bias
+        place += (layer[fields.INPUTS] + 1) * WIDTH
+    return place
+
+
+@inline
+def _unpacked(m, t, vector, narrow):
+    """Copy `narrow` back to the panels of a flat vector."""
+    v = lanes(m)
+    place = 0
+    for number in range(t[fields.LAYERS]):
+        layer = layer_of(t, number)
+        panel = layer[fields.IN_PANELS] * v * v
+        for j in range(layer[fields.UNITS]):
+            column = at(m, vector + layer[fields.W] + (j // v) * panel + j % v)
+            for k in range(layer[fields.INPUTS]):
+                column[k * v] = narrow[place + k * WIDTH + j]
+            bias = narrow[place + layer[fields.INPUTS] * WIDTH + j]
+            m[vector + layer[fields.B] + j] = bias
+        place += (layer[fields.INPUTS] + 1) * WIDTH
+
+
+@inline
+def _gathered(m, t, start, rows):
+    """Copy a batch's rows into the buffers."""
+    one = like(m, 1.0)
+    last = layer_of(t, t[fields.LAYERS] - 1)
+    inputs, units = layer_of(t, 0)[fields.INPUTS], last[fields.UNITS]
+    x, goal = at(m, t[fields.INPUT]), at(m, t[fields.TARGETS])
+    zero = like(m, 0.0)
+    given = pointer_to(one, t[fields.X])
+    for r in range(rows):
+        row = row_at(t, start + r)
+        for i in range(inputs):
+            x[r * WIDTH + i] = given[row * inputs + i]
+        if t[fields.LABELS]:
+            label = integers_at(t[fields.LABELS])[row]
+            for j in range(WIDTH):
+                goal[r * WIDTH + j] = one if j == label else zero
+        else:
+            dense = at(pointer_to(one, t[fields.DENSE]), row * units)
+            for j in range(WIDTH):
+                goal[r * WIDTH + j] = dense[j] if j < units else zero
+
+
+@inline
+def _multiplied(z, x, w, b, rows, k):
+    """z = x w + b."""
+    for r in range(0, rows, 4):
+        _tile(at(z, r * WIDTH), 0, at(x, r * WIDTH), 0, w, 0, b, k, rows - 1 - r)
+
+
+@inline
+def _forward(m, t, f, p, rows):
+    scratch = scratch_of(m, t, 0)
+    n = rows * WIDTH
+    x = at(m, t[fields.INPUT])
+    for number in range(t[fields.LAYERS]):
+        layer = layer_of(t, number)
+        inputs = layer[fields.INPUTS]
+        a = at(m, layer[fields.A])
+        z = at(m, layer[fields.Y]) if layer[fields.KEEPS_Y] else scratch
+        _multiplied(z, x, p, at(p, inputs * WIDTH), rows, inputs)
+        if number < t[fields.LAYERS] - 1 or not t[fields.JOINED]:
+            constant = like(m, f[fields.NUMBERS + number * fields.LAYER_NUMBERS])
+            activation_forward(layer[fields.ACTIVATION], constant, z, z, a, z, n, WIDTH)
+        p, x = at(p, (inputs + 1) * WIDTH), a
+
+
+@inline
+def _loss_gradient(m, t, f, factors, rows):
+    """Each row's loss; returns its gradient by the outputs, or for a joined loss by the logits."""
+    layer, scratch = layer_of(t, t[fields.LAYERS] - 1), scratch_of(m, t, 0)
+    losses, terms = at(m, t[fields.ROW_LOSSES]), at(scratch, t[fields.SCRATCH_TERMS])
+    joined = t[fields.JOINED]
+    d = at(m, layer[fields.DZ]) if joined else at(scratch, t[fields.SCRATCH_DA])
+    source = at(m, layer[fields.Y] if joined else layer[fields.A])
+    target = at(m, t[fields.TARGETS])
+    units, code, n = layer[fields.UNITS], t[fields.LOSS], rows * WIDTH
+    if code == CROSS_ENTROPY_SOFTMAX:
+        softmax_cross_entropy_rows(losses, terms, d, source, target, rows, units, WIDTH, 0, 0)
+    else:
+        constant, tiny = like(m, f[fields.LOSS_CONSTANT]), like(m, f[fields.TINY])
+        epsilon = like(m, f[fields.EPSILON])
+        loss_terms(code, constant, tiny, epsilon, terms, d, source, target, n, units)
+        row_sum_rows(losses, terms, rows, units, WIDTH, 0)
+    zero = like(m, 0.0)
+    for i in range(n):
+        d[i] = choose(factors[i] == zero, zero, d[i] * factors[i])
+    return d
+
+
+@inline
+def _gradient_of_weights(g, room, x, dz, rows, inputs):
+    _weight_tile(room, x, dz, rows)
+    for i in range(inputs * WIDTH):
+        g[i] = room[i]
+    for j in range(WIDTH):
+        total = like(g, 0.0)
+        for r in range(rows):
+            total += dz[r * WIDTH + j]
+        g[inputs * WIDTH + j] = total
+
+
+@inline
+def _gradient_of_inputs(da, room, dz, w, rows, inputs, units):
+    """da = dz w'; `room` is for the transposed copy, and a row of zeros."""
+    zero = like(da, 0.0)
+    for j in range(units):
+        for i in range(WIDTH):
+            room[j * WIDTH + i] = w[i * WIDTH + j] if i < inputs else zero
+    for i in range(WIDTH):
+        room[WIDTH * WIDTH + i] = zero
+    _multiplied(da, dz, room, at(room, WIDTH * WIDTH), rows, units)
+
+
+@inline
+def _backward(m, t, f, p, g, d, rows):
+    """Fill the gradient g from the last layer to the first; d is the loss's gradient."""
+    n, last = rows * WIDTH, t[fields.LAYERS] - 1
+    scratch = scratch_of(m, t, 0)
+    da, room = at(scratch, t[fields.SCRATCH_DA]), at(scratch, t[fields.SCRATCH_TERMS])
+    for number in range(last, -1, -1):
+        layer = layer_of(t, number)
+        inputs = layer[fields.INPUTS]
+        dz, a = at(m, layer[fields.DZ]), at(m, layer[fields.A])
+        if number < last or not t[fields.JOINED]:
+            y = at(m, layer[fields.Y]) if layer[fields.KEEPS_Y] else a
+            constant = like(m, f[fields.NUMBERS + number * fields.LAYER_NUMBERS])
+            unused = at(m, t[fields.FACTORS])
+            code = layer[fields.ACTIVATION]
+            activation_backward(code, constant, a, a, dz, unused, unused, d, y, a, n, WIDTH)
+        p, g = at(p, -(inputs + 1) * WIDTH), at(g, -(inputs + 1) * WIDTH)
+        _gradient_of_weights(g, room, at(m, layer[fields.LAYER_INPUT]), dz, rows, inputs)
+        if number:
+            _gradient_of_inputs(da, room, dz, p, rows, inputs, layer[fields.UNITS])
+            d = da
+
+
+@inline
+def _fill_factors(m, t, factors, share, rows):
+    """What the loss's gradient is multiplied by; 0 stands for padding."""
+    units = layer_of(t, t[fields.LAYERS] - 1)[fields.UNITS]
+    for i in range(rows * WIDTH):
+        factors[i] = like(m, share if i % WIDTH < units else 0.0)
+
+
+@family(types.int64, POINTER, INTEGERS, DOUBLES, INTEGERS, on_demand=True)
+def train_narrow(m, t, f, flags):
+    """All of fields.COUNT minibatches on one thread; returns the updates made."""
+    keys = at(flags, fields.ROUND_KEYS)
+    fill_round_keys(keys, t[fields.ORDER_KEY])
+    rates, losses = pointer_to(1.0, t[fields.RATES]), pointer_to(1.0, t[fields.LOSSES_OUT])
+    p = at(m, t[fields.NARROW])
+    size = _packed(m, t, t[fields.PARAMETERS], p)
+    u, v, g, factors = at(p, size), at(p, 2 * size), at(p, 3 * size), at(p, 4 * size)
+    _packed(m, t, t[fields.SLOT_U], u)
+    _packed(m, t, t[fields.SLOT_V], v)
+    numbers = at(f, fields.NUMBERS + t[fields.LAYERS] * fields.LAYER_NUMBERS)
+    filled, share = 0, 1.0
+    listed = t[fields.FIRST] * t[fields.BATCH_ROWS]
+    for b in range(t[fields.COUNT]):
+        start = (t[fields.FIRST] + b) * t[fields.BATCH_ROWS]
+        rows = min(t[fields.BATCH_ROWS], t[fields.ROWS] - start)
+        if rows != filled:
+            share = 1.0 / float(rows) if t[fields.MEAN_OVER_ROWS] else 1.0
+            _fill_factors(m, t, factors, share, rows)
+            filled = rows
+        listed = order_ahead(m, t, keys, listed, start + rows)
+        _gathered(m, t, start, rows)
+        _forward(m, t, f, p, rows)
+        d = _loss_gradient(m, t, f, factors, rows)
+        total = 0.0
+        for r in range(rows):
+            total += np.float64(m[t[fields.ROW_LOSSES] + r])
+        losses[b] = share * total
+        _backward(m, t, f, at(p, size), at(g, size), d, rows)
+        fill_numbers(numbers, at(f, fields.RULE), rates[b], t[fields.STEP] + b + 1)
+        update_run(t[fields.UPDATE], p, u, v, g, numbers, size)
+    # Slots that the optimizer does not have are the parameters themselves: these go last.
+    _unpacked(m, t, t[fields.SLOT_V], v)
+    _unpacked(m, t, t[fields.SLOT_U], u)
+    _unpacked(m, t, t[fields.PARAMETERS], p)
+    transpose_weights(m, t)
+    return t[fields.COUNT]
