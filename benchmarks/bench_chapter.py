@@ -106,8 +106,10 @@ CONTESTANTS: dict[str, Callable[[], Any]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=5)
-    epochs = parser.parse_args().epochs
-    X, T = rows()
+    parser.add_argument("--quick", action="store_true", help="few rows, nothing written")
+    arguments = parser.parse_args()
+    epochs = 1 if arguments.quick else arguments.epochs
+    X, T = (part[: 20 * BATCH] if arguments.quick else part for part in rows())
     given = {"float64": X, "float32": X.astype(np.float32)}
     nets = {name: build() for name, build in CONTESTANTS.items()}
     costs, times = {}, {name: [] for name in nets}
@@ -125,6 +127,8 @@ def main() -> None:
     medians = {name: statistics.median(several) for name, several in times.items()}
     for name, seconds in medians.items():
         print(f"{name}: {seconds:.3f} s an epoch, cost after the first {costs[name]:.3f}")
+    if arguments.quick:
+        return
     write(
         "chapter",
         {

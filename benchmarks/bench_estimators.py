@@ -3,7 +3,7 @@
 Both sides get the same parameters and seed, and the results are compared before anything is timed.
 "warm" repeats fits in one process; "cold" is a process of its own with an empty kernel cache,
 "cached" one that finds compiled kernels. The search over activations and solvers runs in two
-worker processes, which are there already when it is timed. ``--tiny`` tries everything on a few
+worker processes, which are there already when it is timed. ``--quick`` tries everything on a few
 rows and writes nothing.
 """
 
@@ -33,7 +33,7 @@ from fastmlp.datasets import load_digits, load_fashion_mnist, load_mnist
 Array = NDArray[Any]
 Table = tuple[Array, Array]
 SIDES = ("scikit-learn", "fastmlp")
-TINY_ROWS = 300
+QUICK_ROWS = 300
 PAUSE = 0.3
 """Seconds before each measurement: OpenBLAS's threads keep their cores busy for a while."""
 
@@ -164,7 +164,7 @@ def fitted_seconds(case: Case, X: Array, y: Array, repeats: int) -> dict[str, fl
     return {side: statistics.median(found) for side, found in times.items()}
 
 
-def fits(tiny: bool, repeats: int, only: list[str] | None) -> dict[str, Any]:
+def fits(quick: bool, repeats: int, only: list[str] | None) -> dict[str, Any]:
     """Times of all cases."""
     results = {}
     for case in CASES:
@@ -172,7 +172,7 @@ def fits(tiny: bool, repeats: int, only: list[str] | None) -> dict[str, Any]:
             continue
         X, y = case.table()
         X, y = X.astype(case.dtype), y.astype(case.dtype) if case.kind == NUMBERS else y
-        X, y = (X[:TINY_ROWS], y[:TINY_ROWS]) if tiny else (X, y)
+        X, y = (X[:QUICK_ROWS], y[:QUICK_ROWS]) if quick else (X, y)
         assert_same(case, X, y)
         seconds = fitted_seconds(case, X, y, repeats)
         ratio = seconds["scikit-learn"] / seconds["fastmlp"]
@@ -182,10 +182,10 @@ def fits(tiny: bool, repeats: int, only: list[str] | None) -> dict[str, Any]:
     return results
 
 
-def search(tiny: bool, repeats: int) -> dict[str, float]:
+def search(quick: bool, repeats: int) -> dict[str, float]:
     """Median seconds of a grid search over activations and solvers, in two workers."""
     X, y = digits()
-    X, y = (X[:TINY_ROWS], y[:TINY_ROWS]) if tiny else (X, y)
+    X, y = (X[:QUICK_ROWS], y[:QUICK_ROWS]) if quick else (X, y)
     grid = {"activation": ["logistic", "tanh", "relu"], "solver": ["sgd", "adam", "lbfgs"]}
     parameters = {"random_state": 0, "max_iter": 15}
     times: dict[str, list[float]] = {side: [] for side in SIDES}
@@ -219,10 +219,12 @@ def starts(repeats: int) -> dict[str, float]:
     """Median seconds of a new process that imports, fits the digits and ends."""
     times: dict[str, list[float]] = {"scikit-learn": [], "fastmlp cold": [], "fastmlp cached": []}
     for _ in range(repeats):
-        times["scikit-learn"].append(float(python(CODE.format(module="sklearn.neural_network"))))
+        times["scikit-learn"].append(
+            float(python("-c", CODE.format(module="sklearn.neural_network")))
+        )
         with tempfile.TemporaryDirectory() as folder:
             for state in ("cold", "cached"):
-                printed = python(CODE.format(module="fastmlp"), FASTMLP_CACHE_DIR=folder)
+                printed = python("-c", CODE.format(module="fastmlp"), FASTMLP_CACHE_DIR=folder)
                 times[f"fastmlp {state}"].append(float(printed))
     return {state: statistics.median(found) for state, found in times.items()}
 
@@ -243,12 +245,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--only", nargs="*", help="parts of the names of cases")
-    parser.add_argument("--tiny", action="store_true", help="a few rows, nothing written")
+    parser.add_argument("--quick", action="store_true", help="a few rows, nothing written")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)
     for dtype in ("float32", "float64"):
         fastmlp.warmup(dtype)
-    found = fits(arguments.tiny, arguments.repeats, arguments.only)
+    found = fits(arguments.quick, arguments.repeats, arguments.only)
     mean = statistics.geometric_mean(case["ratio"] for case in found.values())
     print(f"geometric mean: {mean:.2f} times")
     if arguments.only:
@@ -257,13 +259,13 @@ def main() -> None:
         "repeats": arguments.repeats,
         "fits": found,
         "geometric mean": mean,
-        "grid search": search(arguments.tiny, arguments.repeats),
+        "grid search": search(arguments.quick, arguments.repeats),
         "first fit of a process": starts(min(arguments.repeats, 3)),
         "one row, microseconds": one_row(),
     }
     for name in ("grid search", "first fit of a process", "one row, microseconds"):
         print(f"{name}: {', '.join(f'{k} {v:.3f}' for k, v in results[name].items())}")
-    if not arguments.tiny:
+    if not arguments.quick:
         write("estimators", results)
 
 

@@ -32,14 +32,16 @@ NAMES = ("import", "first epoch", "first prediction")
 
 def measured(dtype: str, folder: str) -> dict[str, float]:
     """Seconds of one process."""
-    values = json.loads(python(CODE.format(dtype=dtype), FASTMLP_CACHE_DIR=folder))
+    values = json.loads(python("-c", CODE.format(dtype=dtype), FASTMLP_CACHE_DIR=folder))
     return dict(zip(NAMES, values, strict=True))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
-    repeats = parser.parse_args().repeats
+    parser.add_argument("--quick", action="store_true", help="once, nothing written")
+    arguments = parser.parse_args()
+    repeats = 1 if arguments.quick else arguments.repeats
     results = {}
     for dtype in ("float32", "float64"):
         runs: dict[str, list[dict[str, float]]] = {"cold": [], "cached": []}
@@ -54,7 +56,8 @@ def main() -> None:
         for state, medians in results[dtype].items():
             shown = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in medians.items())
             print(f"{dtype} {state}: {shown}")
-    write("startup", {"repeats": repeats, "seconds": results})
+    if not arguments.quick:
+        write("startup", {"repeats": repeats, "seconds": results})
 
 
 if __name__ == "__main__":

@@ -1,95 +1,61 @@
 """Training throughput on eight workloads against every installed peer.
 
-Each peer trains the same epochs from the same weights; after a short epoch their weights must
-agree with ours (`parity`), then whole epochs are timed in turn. Microseconds a step, medians.
+    python benchmarks/bench_training.py
+    python benchmarks/bench_training.py --optimizer adam
+
+Each peer trains the same epochs from the same weights; after three steps their weights must agree,
+then whole epochs are timed in turn. Microseconds a step, medians. The floor of a step is its
+multiplications and additions at the rate of the kernels' register tile, which is measured in the
+same run.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
-import statistics
-import time
 from typing import Any
 
-import numpy as np
-from common import write
-from peers import PEERS, SEPARATE_START, Runner, installed
-from workloads import WORKLOADS, Problem, Workload, floor_flops, problem
+from common import Cases, parser, times_of
+from peak import tile_peak
 
-PARITY_STEPS = 3
-PARITY = 2e-3
-"""Largest difference of a weight after three steps, of numbers around 1, in float32."""
+from fastmlp.cli.contest import BRIEF, Pace, measured
+from fastmlp.cli.peers import OURS, installed
+from fastmlp.cli.workloads import WORKLOADS, Workload, describe, floor_flops
 
 
-PAUSE = 0.3
-"""Seconds before each measurement: a peer's waiting threads keep the cores busy for a while."""
-
-
-def parity(work: Workload, name: str, optimizer: str) -> None:
-    """Assert that a peer's weights agree with the tuned NumPy network's after three steps."""
-    short = work._replace(steps=PARITY_STEPS)
-    given = problem(short)
-    weights = []
-    for peer in ("NumPy, tuned", name):
-        runner = PEERS[peer](short, given, optimizer)
-        runner.epoch()
-        weights.append([np.array(w) for w in runner.weights()])
-    for one, other in zip(*weights, strict=True):
-        worst = float(np.abs(one - other).max())
-        assert worst < PARITY, f"{name} on {work.name}: weights differ by {worst:g}"
-
-
-def timed(runners: dict[str, Runner], work: Workload, repeats: int) -> dict[str, float]:
-    """Microseconds a step: the median over rounds in which every peer has its turn."""
-    times: dict[str, list[float]] = {name: [] for name in runners}
-    for runner in runners.values():
-        runner.epoch()
-    for _ in range(repeats):
-        for name, runner in runners.items():
-            time.sleep(PAUSE)
-            started = time.perf_counter()
-            runner.epoch()
-            times[name].append((time.perf_counter() - started) / work.steps * 1e6)
-    return {name: statistics.median(several) for name, several in times.items()}
-
-
-def measured(work: Workload, names: list[str], optimizer: str, repeats: int) -> dict[str, Any]:
-    """Parity, then times, of one workload."""
-    given: Problem = problem(work)
-    for name in names:
-        if name not in SEPARATE_START:
-            parity(work, name, optimizer)
-    runners = {name: PEERS[name](work, given, optimizer) for name in names}
-    micro = timed(runners, work, repeats)
-    rival = min((n for n in names if n != "fastmlp numba"), key=micro.__getitem__)
-    ours = micro["fastmlp numba"]
-    return {
-        "microseconds": micro,
-        "best peer": rival,
-        "best peer / ours": micro[rival] / ours,
-        "GFLOP/s": floor_flops(work) / ours / 1e3,
-    }
+def result(work: Workload, names: list[str], optimizer: str, pace: Pace) -> dict[str, Any]:
+    """Times of a workload, and how far ours is above its floor."""
+    found = measured(work, names, optimizer, pace)
+    peak = tile_peak(work.dtype)
+    floor = floor_flops(work.sizes, work.batch) / peak["all threads"] / 1e3
+    ratio = found["microseconds"][OURS] / floor
+    return {**describe(work), **found, "tile peak": peak, "floor": floor, "ours / floor": ratio}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--optimizer", choices=("sgd", "adam"), default="sgd")
-    parser.add_argument("--only", nargs="*", help="names of workloads")
-    parser.add_argument("--without", nargs="*", default=[], help="names of peers")
-    arguments = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--repeats", type=int, default=7, help="of an epoch, medians are taken")
+    options.add_argument("--optimizer", choices=("sgd", "adam"), default="sgd")
+    options.add_argument("--without", nargs="*", default=[], help="names of peers")
+    arguments = options.parse_args()
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "2")
     names = [name for name in installed() if name not in arguments.without]
-    results = {}
-    for work in WORKLOADS:
-        if arguments.only and work.name not in arguments.only:
-            continue
-        found = measured(work, names, arguments.optimizer, arguments.repeats)
-        results[work.name] = found
-        shown = ", ".join(f"{name} {us:.4g}" for name, us in found["microseconds"].items())
-        print(f"{work.name}: {shown}; best peer / ours {found['best peer / ours']:.2f}", flush=True)
-    write(f"training_{arguments.optimizer}", {"repeats": arguments.repeats, "workloads": results})
+    works = {work.name: work for work in WORKLOADS}
+    pace = Pace(0, arguments.repeats, arguments.repeats)
+    if arguments.quick:
+        pace = BRIEF
+        works = {name: work._replace(steps=min(work.steps, 2)) for name, work in works.items()}
+        works.pop("large2048")
+    record = Cases(f"training_{arguments.optimizer}", arguments, {"repeats": arguments.repeats})
+    for name in record.wanted(works):
+        found = result(works[name], names, arguments.optimizer, pace)
+        record.add(name, found)
+        peak = found["tile peak"]
+        print(
+            f"{name}: {times_of(found)}; best peer / ours {found['best peer / ours']:.2f}; "
+            f"ours / floor {found['ours / floor']:.2f} "
+            f"(tile peak {peak['one thread']:.0f}, {peak['all threads']:.0f} GFLOP/s)",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

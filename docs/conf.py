@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE / "_ext"))
+sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent / "benchmarks")]
 
 _project = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]
 project = _project["name"]

@@ -33,14 +33,16 @@ if TYPE_CHECKING:
     from .initializers import Normal, TruncatedNormal, Uniform
     from .losses import Huber, Quantile
     from .network import MLP, Gradients, warmup
-    from .optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
+    from .optimizers import LAMB, LARS, SGD, Adagrad, Adam, AdamW, RMSprop
     from .schedules import (
         Cosine,
         ExponentialDecay,
         InverseScaling,
         OneCycle,
+        PolynomialDecay,
         StepDecay,
         WarmUp,
+        scaled_rate,
     )
     from .threads import get_num_threads, set_num_threads
     from .training import DivergenceError
@@ -63,14 +65,16 @@ _HOMES = {
     "initializers": ("Normal", "TruncatedNormal", "Uniform"),
     "losses": ("Huber", "Quantile"),
     "network": ("MLP", "Gradients", "warmup"),
-    "optimizers": ("SGD", "Adagrad", "Adam", "AdamW", "RMSprop"),
+    "optimizers": ("LAMB", "LARS", "SGD", "Adagrad", "Adam", "AdamW", "RMSprop"),
     "schedules": (
         "Cosine",
         "ExponentialDecay",
         "InverseScaling",
         "OneCycle",
+        "PolynomialDecay",
         "StepDecay",
         "WarmUp",
+        "scaled_rate",
     ),
     "threads": ("get_num_threads", "set_num_threads"),
     "training": ("DivergenceError",),
@@ -79,6 +83,8 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "ELU",
+    "LAMB",
+    "LARS",
     "MLP",
     "MPELU",
     "SGD",
@@ -104,6 +110,7 @@ __all__ = [
     "Normal",
     "OneCycle",
     "PReLU",
+    "PolynomialDecay",
     "Quantile",
     "RMSprop",
     "ReduceOnPlateau",
@@ -115,6 +122,7 @@ __all__ = [
     "available_backends",
     "get_num_threads",
     "properties",
+    "scaled_rate",
     "set_num_threads",
     "warmup",
 ]

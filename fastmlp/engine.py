@@ -19,7 +19,7 @@ from . import devices, kernels, metrics
 from .architecture import threshold
 from .choices import numbers_of
 from .generators import Random
-from .kernels.contract import Array, Backend, Data, Network, Order, Plan, State
+from .kernels.contract import Array, Backend, Data, Network, Order, Plan, State, check_rule
 from .kernels.interrupts import deferred
 from .kernels.layout import length, parameter_segments, running_segments
 from .kernels.reference import UPDATES
@@ -60,6 +60,7 @@ class Engine:
         rng: Random,
         dropout_key: int,
     ):
+        check_rule(kernels.load(backend), optimizer.rule())
         self.network = network
         self.precision = precision
         self.dtype = numbers_of(precision)
@@ -109,6 +110,7 @@ class Engine:
 
     def restart(self, optimizer: Optimizer) -> Optimization:
         """Change to another optimizer, with empty vectors and counts from 0; return the old."""
+        check_rule(self.kernels(), optimizer.rule())
         old = Optimization(self.optimizer, self.state(), self.steps, self.epochs)
         slots = self._slots(optimizer)
         self.resume(Optimization(optimizer, old.state._replace(slots=slots), 0, 0))
@@ -125,6 +127,7 @@ class Engine:
     def move_to(self, backend: str, precision: str) -> None:
         """Change to another backend and precision; the numbers come along."""
         with self.alone():
+            check_rule(kernels.load(backend), self.optimizer.rule())
             self.state()
             self._drop_plan()
             self.backend, self.precision, self._kernels = backend, precision, None

@@ -216,6 +216,92 @@ class Adagrad(Optimizer):
         return self._update("adagrad", self.epsilon)
 
 
+@dataclasses.dataclass(frozen=True)
+class LARS(Optimizer):
+    """Layer-wise adaptive rates for large batches (You, Gitman & Ginsburg 2017, algorithm 1).
+
+    For the weights w of each layer and their gradient g: v = momentum v - rate ratio
+    (g + weight_decay w) and w += v, where ratio = trust_coefficient |w| / (|g| + weight_decay |w|)
+    with Euclidean norms; 1 where |w| or |g| is zero. All other parameters (biases, slopes, scales
+    and shifts) take plain momentum at the full rate, v = momentum v - rate g, without decay.
+
+    An update without momentum changes a layer by about rate * trust_coefficient of its length.
+
+    Parameters
+    ----------
+    learning_rate : float or schedule
+        Above 0. Papers take it up from 0 over some epochs, then down: see `WarmUp` and
+        `PolynomialDecay`.
+    momentum : float
+        From 0 to 1.
+    trust_coefficient : float
+        Above 0.
+    weight_decay : float
+        At least 0; weights only.
+    clip_value, clip_norm : float, optional
+        Cut each entry of the gradient; then scale the whole gradient down to this length.
+    """
+
+    learning_rate: float | Schedule = 1.0
+    momentum: float = 0.9
+    trust_coefficient: float = 0.001
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _set(self, "momentum", low=0, high=1)
+        _set(self, "trust_coefficient", above=0)
+        _set(self, "weight_decay", low=0)
+
+    def rule(self) -> Update:
+        """Give the kernels' name of the rule and its constants."""
+        return self._update("lars", self.momentum, self.trust_coefficient, self.weight_decay)
+
+
+@dataclasses.dataclass(frozen=True)
+class LAMB(Optimizer):
+    """Adam with layer-wise adaptive rates for large batches (You et al. 2020, algorithm 2).
+
+    For the weights w of each layer, with Adam's m^ and v^: r = m^ / (sqrt(v^) + epsilon) +
+    weight_decay w and w -= rate ratio r, where ratio = |w| / |r| with Euclidean norms; 1 where one
+    of them is zero. All other parameters (biases, slopes, scales and shifts) take Adam's step,
+    without ratio and decay, as the paper's experiments do.
+
+    An update changes the weights of a layer by the part `rate` of their length.
+
+    Parameters
+    ----------
+    learning_rate : float or schedule
+        Above 0. Papers take it up from 0 over some epochs, then down: see `WarmUp` and
+        `PolynomialDecay`.
+    beta1, beta2 : float
+        Decay of the first and second moment, from 0 to below 1.
+    epsilon : float
+        Above 0.
+    weight_decay : float
+        At least 0; weights only.
+    clip_value, clip_norm : float, optional
+        Cut each entry of the gradient; then scale the whole gradient down to this length.
+    """
+
+    learning_rate: float | Schedule = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-6
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _set(self, "beta1", low=0, below=1)
+        _set(self, "beta2", low=0, below=1)
+        _set(self, "epsilon", above=0)
+        _set(self, "weight_decay", low=0)
+
+    def rule(self) -> Update:
+        """Give the kernels' name of the rule and its constants."""
+        return self._update("lamb", self.beta1, self.beta2, self.epsilon, self.weight_decay)
+
+
 WORDS: Mapping[str, Optimizer] = {
     "sgd": SGD(),
     "momentum": SGD(momentum=0.9),
@@ -224,10 +310,14 @@ WORDS: Mapping[str, Optimizer] = {
     "adamw": AdamW(),
     "rmsprop": RMSprop(),
     "adagrad": Adagrad(),
+    "lars": LARS(),
+    "lamb": LAMB(),
 }
 """Word -> optimizer with its default numbers."""
 
-CLASSES: Mapping[str, type] = {kind.__name__: kind for kind in (SGD, Adam, AdamW, RMSprop, Adagrad)}
+CLASSES: Mapping[str, type] = {
+    kind.__name__: kind for kind in (SGD, Adam, AdamW, RMSprop, Adagrad, LARS, LAMB)
+}
 """The optimizers that a file can hold."""
 
 

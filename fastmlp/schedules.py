@@ -150,6 +150,41 @@ class Cosine:
 
 
 @dataclasses.dataclass(frozen=True)
+class PolynomialDecay:
+    """final + (initial - final) (1 - n/steps)**power, n counting updates.
+
+    Source: You, Gitman & Ginsburg 2017 with ``power=2``; You et al. 2020 with ``power=1``.
+
+    Parameters
+    ----------
+    initial : float
+        Rate of the first update.
+    steps : int
+        Updates until the rate is `final`, where it stays.
+    power : float
+        Above 0; 1 is a straight line.
+    final : float
+        At least 0.
+    """
+
+    initial: float
+    steps: int
+    power: float = 1.0
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        _positive(self, "initial")
+        object.__setattr__(self, "steps", checks.whole(self.steps, "steps", 1))
+        _positive(self, "power")
+        object.__setattr__(self, "final", checks.number(self.final, "final", low=0))
+
+    def __call__(self, step: int, epoch: int) -> float:
+        """Return the learning rate for the next update."""
+        left = max(0.0, 1 - step / self.steps)
+        return self.final + (self.initial - self.final) * float(left**self.power)
+
+
+@dataclasses.dataclass(frozen=True)
 class OneCycle:
     """Up to `highest` and down again along cosines (Smith & Topin 2018).
 
@@ -214,9 +249,43 @@ class WarmUp:
 
 SCHEDULES: Mapping[str, type] = {
     kind.__name__: kind
-    for kind in (ExponentialDecay, StepDecay, InverseScaling, Cosine, OneCycle, WarmUp)
+    for kind in (
+        ExponentialDecay,
+        StepDecay,
+        InverseScaling,
+        Cosine,
+        PolynomialDecay,
+        OneCycle,
+        WarmUp,
+    )
 }
 """The schedules that a file can hold."""
+
+
+def scaled_rate(rate: float, batch_size: int, base: int, power: float = 1.0) -> float:
+    """Return rate * (batch_size / base)**power, the rate for another batch size.
+
+    A rule of thumb for where to begin a search. Power 1 is the linear scaling rule of SGD (Goyal
+    et al. 2017, section 2.1), meant together with `WarmUp`; power 0.5 is the square-root rule of
+    Adam and LAMB (Krizhevsky 2014; You et al. 2020).
+
+    Parameters
+    ----------
+    rate : float
+        A rate that is good for batches of `base` rows.
+    batch_size, base : int
+        At least 1.
+    power : float
+        From 0 to 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is something else.
+    """
+    rows = checks.whole(batch_size, "batch_size", 1) / checks.whole(base, "base", 1)
+    share = rows ** checks.number(power, "power", low=0, high=1)
+    return checks.number(rate, "rate", above=0) * float(share)
 
 
 def checked_rate(rate: object, name: str) -> float | Schedule:

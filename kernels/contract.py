@@ -17,6 +17,9 @@ Array = NDArray[Any]
 NORMALIZATION_EPSILON = 1e-5
 """Added to a variance before its square root (Ioffe & Szegedy 2015, algorithm 1)."""
 
+SMALLEST_SQUARE = 1.1754944e-38
+"""A squared norm up to this counts as zero in a trust ratio: in single precision it would be."""
+
 RUNNING_MOMENTUM = 0.1
 """Share of the newest batch in the running mean and variance."""
 
@@ -62,6 +65,16 @@ class Update(NamedTuple):
     """Every entry of the gradient is cut to [-clip_value, clip_value]; 0 leaves it."""
     clip_norm: float = 0.0
     """The gradient is scaled down to this Euclidean norm (after clip_value); 0 leaves it."""
+
+    @property
+    def for_vectors(self) -> Update:
+        """What happens to all but the weights: no decay, no trust ratio."""
+        name, constants = _VECTOR_RULES.get(self.name, (self.name, len(self.constants)))
+        return self._replace(name=name, constants=self.constants[:constants])
+
+
+_VECTOR_RULES = {"adamw": ("adam", 3), "lars": ("momentum_with_rate", 1), "lamb": ("adam", 3)}
+"""Rules for weights -> the rule of all else, and how many of the constants it takes."""
 
 
 class State(NamedTuple):
@@ -174,7 +187,7 @@ class Backend(Protocol):
     UPDATES: Mapping[str, UpdateRule]
 
     def make_plan(self, network: Network, update: Update, dtype: str) -> Plan:
-        """Build a plan; its numbers are zeros until `Plan.load`."""
+        """Build a plan for a rule among `UPDATES`; its numbers are zeros until `Plan.load`."""
 
     def forward(self, plan: Plan, out: Array, X: Array, logits: bool) -> None:
         """Fill out (N, O) with logits or outputs: running statistics, no dropout, any N."""
@@ -218,3 +231,12 @@ class Backend(Protocol):
         call uses rates[n] and is number step + n + 1 of the optimizer. A batch whose weights sum
         to zero makes no update and reports its penalty alone. `key` drives dropout.
         """
+
+
+def check_rule(backend: Backend, update: Update) -> None:
+    """Raise a ValueError where a backend has not got an optimizer's rule."""
+    if update.name not in backend.UPDATES:
+        raise ValueError(
+            f"optimizer {update.name!r} can't be used with backend {backend.NAME!r}, which has "
+            f"{', '.join(backend.UPDATES)}"
+        )

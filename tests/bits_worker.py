@@ -23,6 +23,8 @@ RULES = {
     "adam": ADAM,
     "adam_epsilon_hat": ADAM,
     "adamw": (*ADAM, 0.01),
+    "lamb": (*ADAM, 0.01),
+    "lars": (0.9, 0.02, 1e-4),
 }
 PROBABILITIES = {"binary_cross_entropy": "sigmoid", "poisson": "softplus"}
 

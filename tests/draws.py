@@ -45,6 +45,8 @@ UPDATE_CONSTANTS: dict[str, tuple[float, ...]] = {
     "adamw": (0.9, 0.999, 1e-8, 0.01),
     "rmsprop": (0.99, 1e-8),
     "adagrad": (1e-10,),
+    "lars": (0.9, 1.0, 0.01),
+    "lamb": (0.9, 0.999, 1e-6, 0.01),
 }
 
 

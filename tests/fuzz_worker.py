@@ -44,6 +44,7 @@ from fastmlp import MLP, DivergenceError, checks, engine, files, targets, traini
 from fastmlp.kernels.numba_cpu import plan as plans
 from fastmlp.kernels.numba_cpu import steps
 from fastmlp.kernels.reference import ACTIVATIONS, LOSSES
+from fastmlp.optimizers import WORDS
 from fastmlp.parameters import Snapshot
 
 SESSION = 20
@@ -460,13 +461,14 @@ OPTIMIZERS = (
     (fastmlp.AdamW, {"beta1": 0, "weight_decay": 0.1}),
     (fastmlp.RMSprop, {"rho": 0.9, "epsilon": 1e-3}),
     (fastmlp.Adagrad, {"epsilon": 1e-3}),
+    (fastmlp.LARS, {"momentum": 0.5, "trust_coefficient": 0.1, "weight_decay": 0.1}),
+    (fastmlp.LAMB, {"beta2": 0.99, "epsilon": 1e-3, "weight_decay": 0.1}),
 )
 
 
 def _optimizer(d: Draw) -> Any:
     if d.chance(0.4):
-        words = ("sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad")
-        return d.mostly(d.one(*words), *NUMBERS)
+        return d.mostly(d.one(*WORDS), *NUMBERS)
     kind, fields = d.one(*OPTIMIZERS)
     chosen = {name: _number(d, value) for name, value in fields.items() if d.chance(0.5)}
     if d.chance(0.3):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import re
 import signal
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from fastmlp import MLP, kernels
-from fastmlp.cli import compare, main
+from fastmlp.cli import compare, contest, main
 from fastmlp.datasets import Standardize, load_digits, load_fashion_mnist, write_idx
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -76,8 +77,7 @@ def test_train_without_a_word(capsys: pytest.CaptureFixture[str]) -> None:
     assert "to compile or load kernels" in out
     assert "epoch 20/20" in err
     assert "saved to fastmlp-digits.safetensors" in out
-    assert re.search(r"numpy +[\d,]+ rows/s.*\n +numba +[\d,]+ rows/s.*\n +ratio +[\d.]+", out)
-    assert "written to be read" in out
+    assert re.search(r"fastmlp +[\d,]+ rows/s.*\n +NumPy +[\d,]+ rows/s.*\n +ratio +[\d.]+", out)
     assert MLP.load("fastmlp-digits.safetensors").layer_sizes == (64, 100, 10)
 
 
@@ -132,14 +132,36 @@ def test_the_comparison_is_left_out(
     assert "it is not installed" in fails(capsys, "bench")
 
 
-def test_bench(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_bench(dtype: str, optimizer: str, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("numba")
     options = ("--layers", "5,4,3", "--batch-size", 10, "--rows", 50, "--seconds", 0.01)
-    assert run("bench", *options, "--dtype", "float64") == 0
+    written = ("--json", "times.json", "--dtype", dtype, "--optimizer", optimizer)
+    assert run("bench", *options, *written) == 0
     out = capsys.readouterr().out
-    assert "5-4-3" in out
-    assert "50 random rows, float64" in out
-    assert "ratio" in out
+    assert f"with {optimizer}, cross-entropy, {dtype}" in out
+    (line,) = [line for line in out.splitlines() if line.startswith("5-4-3 relu")]
+    found = json.loads(Path("times.json").read_text())
+    case = found["workloads"]["5-4-3"]
+    assert f"{case['best peer / ours']:.2f}" in line
+    assert case["microseconds"]["NumPy, tuned"] > 0
+    assert found["machine"]["packages"]["numpy"] == np.__version__
+
+
+def test_bench_says_before_it_starts_that_it_cannot_write(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("numba")
+    assert "folder that isn't there" in fails(capsys, "bench", "--json", "nowhere/times.json")
+
+
+def test_bench_refuses_numbers_that_differ(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("numba")
+    monkeypatch.setattr(contest, "PARITY", {"float32": 0.0})
+    assert "weights differ by" in fails(capsys, "bench", "--layers", "5,4,3", "--rows", 10)
 
 
 # Tables, there and back

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastmlp import MLP, SGD, Adagrad, Adam, AdamW, RMSprop, jobs
+from fastmlp import LAMB, LARS, MLP, SGD, Adagrad, Adam, AdamW, RMSprop, jobs
 from fastmlp.kernels.reference import LOSSES, PROPERTIES
 
 ROWS, INPUTS = 150, 5
@@ -82,7 +82,11 @@ def test_every_loss_lets_it_through(backend: str, loss: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "optimizer", [SGD(), SGD(momentum=0.9), Adam(), AdamW(), RMSprop(), Adagrad(), SGD(1e-300)]
+    "optimizer",
+    [
+        *(SGD(), SGD(momentum=0.9), Adam(), AdamW(), RMSprop(), Adagrad(), LARS(), LAMB()),
+        SGD(1e-300),
+    ],
 )
 @pytest.mark.parametrize("normalization", [None, "batch", "layer"])
 def test_every_update_lets_it_through(backend: str, optimizer: Any, normalization: Any) -> None:

@@ -27,6 +27,8 @@ import numba
 
 from fastmlp.kernels.numba_cpu import elementary, intrinsics, jit, steps, team
 
+from .draws import UPDATE_CONSTANTS
+
 ROOT = Path(__file__).resolve().parents[1]
 BACKEND = kernels.load("numba")
 
@@ -180,10 +182,7 @@ def test_threads_change_no_bit(
 @pytest.mark.usefixtures("many_threads")
 @pytest.mark.parametrize("rule", list(BACKEND.UPDATES))
 def test_threads_change_no_bit_for_any_optimizer(rule: str, rng: np.random.Generator) -> None:
-    constants = {"sgd": (), "adagrad": (1e-8,), "rmsprop": (0.9, 1e-8)}
-    adam = (0.9, 0.99, 1e-8, *((0.01,) if rule == "adamw" else ()))
-    given = constants.get(rule, adam if rule.startswith("adam") else (0.9,))
-    case = _Case(rng, "float32", _network("tanh", None), Update(rule, given))
+    case = _Case(rng, "float32", _network("tanh", None), Update(rule, UPDATE_CONSTANTS[rule]))
     for one, two in zip(case.train(1), case.train(2), strict=True):
         np.testing.assert_array_equal(one, two)
 

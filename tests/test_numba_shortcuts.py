@@ -186,7 +186,8 @@ def test_what_has_no_shortcut() -> None:
     assert _way(tiny, Update("sgd"), 65) == steps.TRAIN
     assert _way(tiny, Update("sgd", clip_norm=1.0), 4) == steps.TRAIN
     assert _way(tiny, Update("sgd", clip_value=1.0), 4) == steps.TRAIN
-    assert _way(tiny, Update("adamw", (0.9, 0.99, 1e-8, 0.01)), 4) == steps.TRAIN
+    for rule in ("adamw", "lars", "lamb"):
+        assert _way(tiny, Update(rule, (0.9, 0.99, 1e-8, 0.01)), 4) == steps.TRAIN
     wide = _wide((20, 20, 2))
     assert _way(wide, Update("sgd"), 2) == steps.TRAIN
     assert _way(wide, Update("momentum", (0.9,)), 1) == steps.TRAIN

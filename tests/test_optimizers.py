@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from fastmlp import (
+    LAMB,
+    LARS,
     MLP,
     SGD,
     Adagrad,
@@ -19,9 +21,11 @@ from fastmlp import (
     ExponentialDecay,
     InverseScaling,
     OneCycle,
+    PolynomialDecay,
     RMSprop,
     StepDecay,
     WarmUp,
+    scaled_rate,
 )
 from fastmlp.kernels.reference import UPDATES
 from fastmlp.optimizers import WORDS, Optimizer
@@ -39,6 +43,8 @@ EVERY = [
     AdamW(0.01, weight_decay=0.1),
     RMSprop(0.01),
     Adagrad(0.1),
+    LARS(0.1, trust_coefficient=0.1, weight_decay=0.01),
+    LAMB(0.02, weight_decay=0.1),
 ]
 X = np.random.default_rng(0).normal(size=(40, 3))
 Y = (X[:, 0] > 0).astype(np.int64)
@@ -62,20 +68,18 @@ def test_rules_follow_the_gradient(optimizer: Optimizer, backend: str) -> None:
     """Two full-batch updates, next to the reference's arithmetic on the network's own gradients."""
     net = _net(optimizer, backend)
     rule = optimizer.rule()
-    p = _everything(net)
-    decayed = np.concatenate(
-        [np.full(a.size, name.startswith("weights")) for name, a in net.parameters.items()]
-    )
-    slots = np.zeros((UPDATES[rule.name].slots, p.size))
+    wanted = {name: a.ravel().copy() for name, a in net.parameters.items()}
+    slots = {name: np.zeros((UPDATES[rule.name].slots, p.size)) for name, p in wanted.items()}
     for step in (1, 2):
-        g = np.concatenate([a.ravel() for a in net.gradients(X, Y).parameters.values()])
-        constants = rule.constants
-        if rule.name == "adamw":
-            p[decayed] -= optimizer.learning_rate * constants[-1] * p[decayed]
-            constants = (*constants[:-1], 0.0)
-        UPDATES[rule.name].apply(p, slots, g, optimizer.learning_rate, step, constants)
+        gradients = net.gradients(X, Y).parameters
+        for name, p in wanted.items():
+            chosen = rule if name.startswith("weights") else rule.for_vectors
+            UPDATES[chosen.name].apply(
+                *(p, slots[name], gradients[name].ravel()),
+                *(optimizer.learning_rate, step, chosen.constants),
+            )
         net.train_on_batch(X, Y)
-        assert_close(_everything(net), p, "training")
+        assert_close(_everything(net), np.concatenate(list(wanted.values())), "training")
 
 
 @pytest.mark.parametrize("optimizer", EVERY, ids=repr)
@@ -85,7 +89,7 @@ def test_every_optimizer_learns(optimizer: Optimizer, backend: str) -> None:
 
 
 def test_words() -> None:
-    assert {"sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad"} == set(WORDS)
+    assert " ".join(WORDS) == "sgd momentum nesterov adam adamw rmsprop adagrad lars lamb"
     assert MLP((2, 2), optimizer="momentum", backend="numpy").optimizer == SGD(momentum=0.9)
 
 
@@ -199,17 +203,37 @@ def test_bad_rates_are_refused(rate: float) -> None:
         (Cosine(0.1, 10), 0, 0, 0.1),
         (Cosine(0.1, 10), 5, 0, 0.05),
         (Cosine(0.1, 10, final=0.01), 50, 0, 0.01),
+        (PolynomialDecay(0.1, 10), 4, 0, 0.06),
+        (PolynomialDecay(0.1, 10, power=2), 5, 0, 0.025),
+        (PolynomialDecay(0.1, 10, final=0.02), 5, 0, 0.06),
+        (PolynomialDecay(0.1, 10, power=2, final=0.02), 99, 0, 0.02),
         (OneCycle(1.0, 100), 0, 0, 0.04),
         (OneCycle(1.0, 100), 30, 0, 1.0),
         (OneCycle(1.0, 100), 100, 0, 1e-4),
         (WarmUp(0.1, 10), 0, 0, 0.01),
         (WarmUp(0.1, 10), 9, 0, 0.1),
         (WarmUp(Cosine(0.1, 10), 2), 5, 0, 0.05),
+        (WarmUp(PolynomialDecay(1.0, 10), 4), 1, 0, 0.45),
     ],
     ids=str,
 )
 def test_schedules(schedule: Any, step: int, epoch: int, wanted: float) -> None:
     assert schedule(step, epoch) == pytest.approx(wanted, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("rows", "base", "power", "wanted"),
+    [
+        *((128, 128, 1.0, 0.1), (8192, 128, 1.0, 6.4), (32, 128, 1.0, 0.025)),
+        *((8192, 128, 0.5, 0.8), (8192, 128, 0.0, 0.1), (200, 100, 0.5, 0.1 * 2**0.5)),
+    ],
+)
+def test_scaled_rates(rows: int, base: int, power: float, wanted: float) -> None:
+    assert scaled_rate(0.1, rows, base, power) == pytest.approx(wanted, rel=1e-12)
+
+
+def test_rates_scale_linearly_unless_told() -> None:
+    assert scaled_rate(0.1, 512, base=128) == 0.4
 
 
 def test_a_schedule_sees_every_step_and_epoch(backend: str) -> None:
@@ -276,6 +300,13 @@ def test_schedules_that_go_on_for_ever_stay_finite() -> None:
         lambda: AdamW(weight_decay=-1),
         lambda: RMSprop(rho=1.0),
         lambda: Adagrad(epsilon=-1),
+        lambda: LARS(momentum=1.1),
+        lambda: LARS(trust_coefficient=0),
+        lambda: LARS(weight_decay=-1),
+        lambda: LAMB(beta1=1.0),
+        lambda: LAMB(beta2=-0.1),
+        lambda: LAMB(epsilon=0),
+        lambda: LAMB(weight_decay="1"),
         lambda: SGD(clip_value=0),
         lambda: SGD(clip_norm=-1),
         lambda: SGD(clip_norm="1"),
@@ -287,6 +318,14 @@ def test_schedules_that_go_on_for_ever_stay_finite() -> None:
         lambda: OneCycle(0.1, 10, rise=2),
         lambda: WarmUp("fast", 10),
         lambda: InverseScaling(0.1, -1),
+        lambda: PolynomialDecay(0, 10),
+        lambda: PolynomialDecay(0.1, 0),
+        lambda: PolynomialDecay(0.1, 10, power=0),
+        lambda: PolynomialDecay(0.1, 10, final=-1),
+        lambda: scaled_rate(0, 256, 128),
+        lambda: scaled_rate(0.1, 0, 128),
+        lambda: scaled_rate(0.1, 256, 1.5),
+        lambda: scaled_rate(0.1, 256, 128, power=2),
     ],
 )
 def test_bad_numbers_are_refused(make: Any) -> None:

@@ -306,11 +306,10 @@ def test_updates_of_a_plan_are_the_rules(
     gradient = rng.normal(size=start.parameters.shape).astype(dtype)
     p, slots = start.parameters.astype(float), start.slots.astype(float)
     for segment in parameter_segments(net):
-        span, constants = slice(segment.start, segment.stop), rule.constants
-        if name == "adamw" and segment.kind != "weights":
-            constants = (*constants[:-1], 0.0)
-        REFERENCE.UPDATES[name].apply(
-            p[span], slots[:, span], gradient[span].astype(float), 0.1, 1, constants
+        span = slice(segment.start, segment.stop)
+        chosen = rule if segment.kind == "weights" else rule.for_vectors
+        REFERENCE.UPDATES[chosen.name].apply(
+            p[span], slots[:, span], gradient[span].astype(float), 0.1, 1, chosen.constants
         )
     found = _updated(backend, net, rule, start, gradient)
     assert_close(found.parameters, p, "product", dtype)

@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 
 from fastmlp import (
+    LAMB,
+    LARS,
     MLP,
     MPELU,
     SGD,
@@ -31,6 +33,7 @@ from fastmlp import (
     InverseScaling,
     Maxout,
     OneCycle,
+    PolynomialDecay,
     PReLU,
     RMSprop,
     StepDecay,
@@ -72,6 +75,10 @@ CASES: Mapping[str, Case] = {
     "adamw": _case(AdamW(WarmUp(Cosine(0.01, 40), 7), clip_norm=0.5), normalization="batch"),
     "rmsprop": _case(RMSprop(ExponentialDecay(0.01, 0.8)), "permutation", seed="Philox"),
     "adagrad": _case(Adagrad(InverseScaling(0.1, count="epoch"), clip_value=0.1), seed="SFC64"),
+    "lars": _case(
+        LARS(WarmUp(PolynomialDecay(2.0, 40, 2), 6), trust_coefficient=0.02), dropout=0.3
+    ),
+    "lamb": _case(LAMB(0.02, weight_decay=0.01, clip_norm=0.5), normalization="batch"),
     "everything": _case(
         Adam(WarmUp(0.01, 5), clip_norm=1.0),
         batch=70,
@@ -432,7 +439,10 @@ class _Ends(Callback):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
     "optimizer",
-    [SGD(0.01), SGD(0.01, momentum=0.9), Adam(0.01), AdamW(0.01), RMSprop(0.01), Adagrad(0.01)],
+    [
+        *(SGD(0.01), SGD(0.01, momentum=0.9), Adam(0.01), AdamW(0.01), RMSprop(0.01)),
+        *(Adagrad(0.01), LARS(0.01), LAMB(0.01)),
+    ],
     ids=lambda optimizer: type(optimizer).__name__ + "*" * bool(optimizer.rule().constants[:1]),
 )
 def test_divergence_leaves_the_last_finite_epoch(optimizer: Any, dtype: str, backend: str) -> None:

@@ -1,87 +1,125 @@
-"""``fastmlp bench``: the NumPy reference beside the compiled kernels, on this machine."""
+"""``fastmlp bench``: training on this machine, beside the other libraries that it has."""
 
 from __future__ import annotations
 
 import argparse
-import math
-import time
-from collections.abc import Callable
-from typing import NamedTuple
-
-import numpy as np
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 from .. import available_backends, get_num_threads, set_num_threads
-from ..network import MLP, warmup
+from ..network import warmup
+from . import contest, machine
+from .peers import COMPILED, NUMPY, OURS, installed
+from .workloads import WORKLOADS, Workload, describe
 
-NAMES = ("numpy", "numba")
-BLOCKS = 3
-TOLERANCE = {"float32": 1e-3, "float64": 1e-9}
-"""How far the losses of an epoch may be apart, relatively."""
+Say = Callable[[str], None]
 
+SUBSET = ("xor", "online", "small64x2", "chapter_np", "skdef", "tab256x3")
+"""The workloads that take two minutes together, with every library there is."""
 
-class Case(NamedTuple):
-    """What is timed."""
-
-    layers: tuple[int, ...]
-    batch: int
-    rows: int
-    seconds: float
-    """For each backend."""
-    dtype: str
+TITLES = {OURS: "fastmlp", NUMPY: "NumPy"}
 
 
 def run(chosen: argparse.Namespace) -> int:
-    """Time and print; return the exit status."""
+    """Time, print, write; return the exit status."""
     if chosen.threads is not None:
         set_num_threads(chosen.threads)
-    case = Case(tuple(chosen.layers), chosen.batch_size, chosen.rows, chosen.seconds, chosen.dtype)
     reason = available_backends()["numba"]
     if reason is not None:
-        raise ImportError(f"nothing to compare the NumPy reference with: {reason}")
-    _report(case, print)
+        raise ImportError(f"there are no compiled kernels to time: {reason}")
+    path = None if chosen.json is None else _writable(chosen.json)
+    # Compiling PyTorch needs a C++ compiler and takes longer than all the rest.
+    names = [name for name in installed(chosen.dtype) if name != COMPILED]
+    _say(_heading(chosen, names))
+    _say(f"compiled or loaded kernels in {warmup(chosen.dtype, 'numba'):.2f} s")
+    _say(_row(["layers", "batch", *(TITLES.get(name, name) for name in names), "best / ours"]))
+    found = {}
+    for work in _workloads(chosen):
+        found[work.name] = _timed(work, names, chosen.optimizer, chosen.seconds)
+        _say(_line(work, names, found[work.name]))
+    _say("Microseconds an update, medians. NumPy writes into buffers that it keeps.")
+    _say(f"-: more than {contest.FAR:.0f} times behind the best in a short trial.")
+    _say("Other work on this machine disturbs all of them.")
+    if path is not None:
+        _write(path, chosen, found)
     return 0
 
 
-def short(dtype: str, say: Callable[[str], None]) -> None:
+def short(dtype: str, say: Say) -> None:
     """Make the comparison that ends ``fastmlp train``, or say why there is none."""
     reason = available_backends()["numba"]
     if reason is not None:
         say(f"no comparison with compiled kernels: {reason}")
         return
-    _report(Case((784, 256, 256, 10), 256, 2048, 1.0, dtype), say)
-
-
-def _report(case: Case, say: Callable[[str], None]) -> None:
-    sizes = "-".join(map(str, case.layers))
+    work = Workload("short", (784, 256, 256, 10), "relu", 256, 8, dtype)
+    warmup(dtype, "numba")
+    found = _timed(work, [OURS, NUMPY], "adam", 0.5)
+    ours, numpy = (found["microseconds"][name] / work.batch for name in (OURS, NUMPY))
     say(
-        f"Comparison: training {sizes} (relu, cross_entropy, adam), batches of {case.batch}, "
-        f"{case.rows} random rows, {case.dtype}; best epoch"
+        f"Comparison: training {describe(work)['layers']} (relu, cross_entropy, adam), batches of "
+        f"{work.batch}, {dtype}"
     )
-    rates, losses = measure(case)
-    for name in NAMES:
-        threads = f"{get_num_threads()} threads" if name == "numba" else "BLAS's threads"
-        say(f"  {name:6} {rates[name]:12,.0f} rows/s  ({threads})")
-    apart = abs(losses["numba"] / losses["numpy"] - 1)
-    say(f"  ratio  {rates['numba'] / rates['numpy']:12.2f}         (losses differ by {apart:.0e})")
-    say("  The NumPy reference is written to be read; other work on this machine disturbs both.")
-    if not apart <= TOLERANCE[case.dtype]:
-        raise ArithmeticError(f"the backends disagree: losses {losses}")
+    say(f"  fastmlp {1e6 / ours:12,.0f} rows/s  ({get_num_threads()} threads)")
+    say(f"  NumPy   {1e6 / numpy:12,.0f} rows/s  (BLAS's threads, buffers that it keeps)")
+    say(f"  ratio   {numpy / ours:12.2f}  (fastmlp bench asks other libraries, too)")
 
 
-def measure(case: Case) -> tuple[dict[str, float], dict[str, float]]:
-    """Return rows per second, of the best epoch, and the loss of the first."""
-    warmup(case.dtype, "numba")
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(case.rows, case.layers[0])).astype(case.dtype)
-    y = rng.integers(0, case.layers[-1], case.rows)
-    nets = {name: MLP(case.layers, dtype=case.dtype, backend=name, seed=0) for name in NAMES}
-    losses = {name: net.fit(X, y, 1, case.batch).loss[0] for name, net in nets.items()}
-    best = dict.fromkeys(NAMES, math.inf)
-    # Blocks in turn: both meet the same moods of the machine, and neither right after the other's
-    # threads. The best epoch is the one that nothing else disturbed.
-    for name in NAMES * BLOCKS:
-        until = time.perf_counter() + case.seconds / BLOCKS
-        while (started := time.perf_counter()) < until:
-            nets[name].fit(X, y, 1, case.batch)
-            best[name] = min(best[name], time.perf_counter() - started)
-    return {name: case.rows / seconds for name, seconds in best.items()}, losses
+def _workloads(chosen: argparse.Namespace) -> list[Workload]:
+    """The list, or the one network that was asked for."""
+    if chosen.layers is None:
+        return [w._replace(dtype=chosen.dtype) for w in WORKLOADS if w.name in SUBSET]
+    batch = min(chosen.batch_size, chosen.rows)
+    sizes = tuple(chosen.layers)
+    name = "-".join(map(str, sizes))
+    return [Workload(name, sizes, "relu", batch, chosen.rows // batch, chosen.dtype)]
+
+
+def _timed(work: Workload, names: list[str], optimizer: str, seconds: float) -> dict[str, Any]:
+    pace = contest.Pace(seconds * len(names))
+    return {**describe(work), **contest.measured(work, names, optimizer, pace)}
+
+
+def _heading(chosen: argparse.Namespace, names: list[str]) -> str:
+    others = [name for name in names if name not in (OURS, NUMPY)]
+    return (
+        f"{machine.cpu_name()}, {get_num_threads()} threads; training with {chosen.optimizer}, "
+        f"cross-entropy, {chosen.dtype}\n"
+        f"beside NumPy{''.join(f', {name}' for name in others)}"
+        f"{'' if others else '; PyTorch, JAX and scikit-learn would be timed if installed'}"
+    )
+
+
+def _line(work: Workload, names: list[str], found: Mapping[str, Any]) -> str:
+    micro = found["microseconds"]
+    times = [f"{micro[name]:.4g}" if name in micro else "-" for name in names]
+    best = found["best peer"]
+    ratio = f"{found['best peer / ours']:.2f} ({TITLES.get(best, best)})"
+    return _row([f"{describe(work)['layers']} {work.activation}", str(work.batch), *times, ratio])
+
+
+def _row(cells: list[str]) -> str:
+    first, batch, *times, ratio = cells
+    return f"{first:26}{batch:>6}" + "".join(f"{cell:>14}" for cell in times) + f"  {ratio}"
+
+
+def _writable(name: str) -> Path:
+    """The file to write; what would fail after two minutes fails before them."""
+    path = Path(name)
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise ValueError(f"--json {path}: is a folder, or in a folder that isn't there")
+    return path
+
+
+def _write(path: Path, chosen: argparse.Namespace, found: Mapping[str, Any]) -> None:
+    date = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    whole = {"machine": {**machine.record(), "date": date}, "optimizer": chosen.optimizer}
+    path.write_text(json.dumps({**whole, "workloads": found}, indent=1) + "\n")
+    _say(f"written to {path}")
+
+
+def _say(text: str) -> None:
+    # Workloads take seconds: each line is shown when it is known.
+    print(text, flush=True)

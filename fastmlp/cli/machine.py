@@ -7,12 +7,16 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from .. import __version__, available_backends, get_num_threads
 from ..network import MLP
 
+PACKAGES = ("numpy", "numba", "llvmlite", "scikit-learn", "torch", "jax")
+MISSING = "not installed"
 FEATURES = ("fma", "avx2", "avx512f", "avx512bf16", "neon")
 
 
@@ -63,10 +67,32 @@ def cpu_name() -> str:
         text = Path("/proc/cpuinfo").read_text(errors="replace")
     except OSError:
         text = ""
-    names = [line.partition(":")[2] for line in text.splitlines() if line.startswith("model name")]
-    if names:
-        return names[0].strip()
+    fields = {key.strip(): value.strip() for key, _, value in _pairs(text)}
+    if "model name" in fields:
+        # Virtual machines may say "AMD EPYC" and no more.
+        numbers = ", ".join(
+            f"{key} {fields[key]}" for key in ("cpu family", "model") if key in fields
+        )
+        return f"{fields['model name']} ({numbers})" if numbers else fields["model name"]
     return _darwin_name() or platform.processor() or "unknown"
+
+
+def _pairs(text: str) -> Iterator[tuple[str, str, str]]:
+    return (line.partition(":") for line in text.splitlines() if ":" in line)
+
+
+def record() -> dict[str, Any]:
+    """What a measurement belongs to: processor, cores, versions."""
+    found = {name: version for name in PACKAGES if (version := _version(name)) != MISSING}
+    return {
+        "processor": cpu_name(),
+        "features": cpu_features(),
+        "cores": os.cpu_count(),
+        "threads": get_num_threads(),
+        "system": platform.platform(terse=True),
+        "python": platform.python_version(),
+        "packages": {"fastmlp": __version__, **found},
+    }
 
 
 def _darwin_name() -> str:
@@ -96,7 +122,7 @@ def _version(package: str) -> str:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
-        return "not installed"
+        return MISSING
 
 
 def _cache() -> str:

@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
         ("train", _train, "train a network and save it"),
         ("predict", _predict, "predict with a saved network"),
         ("info", _info, "show this machine, or a saved network"),
-        ("bench", _bench, "compare the NumPy reference with the compiled kernels"),
+        ("bench", _bench, "time training on this machine, beside other libraries"),
     ):
         command = commands.add_parser(
             name, help=text, description=f"{text[0].upper()}{text[1:]}.", formatter_class=_Help
@@ -139,14 +139,19 @@ def _info(command: argparse.ArgumentParser) -> None:
 
 def _bench(command: argparse.ArgumentParser) -> None:
     command.set_defaults(run=_later("compare"))
-    sizes = "784,256,256,10"
-    command.add_argument("--layers", type=_sizes, default=sizes, metavar="N,N", help="layer sizes")
+    command.add_argument(
+        "--layers", type=_sizes, metavar="N,N", help="sizes of one network, instead of the list"
+    )
     for name, default, text in (
-        ("--batch-size", 256, "rows of an update"),
-        ("--rows", 4096, "random rows"),
+        ("--batch-size", 256, "with --layers: rows of an update"),
+        ("--rows", 4096, "with --layers: random rows"),
     ):
         command.add_argument(name, type=_count, default=default, metavar="N", help=text)
-    command.add_argument("--seconds", type=_seconds, default=1.0, metavar="S", help="each backend")
+    command.add_argument("--optimizer", choices=["sgd", "adam"], default="sgd", help="rule")
+    command.add_argument(
+        "--seconds", type=_seconds, default=2.0, metavar="S", help="each library on each network"
+    )
+    command.add_argument("--json", metavar="FILE", help="write the results there, too")
     _add_dtype(command)
     _add_threads(command)
 

@@ -10,10 +10,11 @@ from numba.core import types
 
 from . import fields
 from .intrinsics import at, lanes, like
-from .jit import DOUBLES, INTEGER, INTEGERS, POINTER, family, inline
+from .jit import DOUBLES, INTEGER, INTEGERS, POINTER, REAL, family, inline
 from .memory import layer_of, parameter, run_of
 from .normalization import BATCH, NONE, column_moments, move_running, spread_of
 from .tiles import column_absolute, column_dot, column_sum
+from .updates import trust_ratio, trust_run
 
 
 @inline
@@ -146,6 +147,45 @@ def summed_gradients(t, f, v):
             for j in range(layer[fields.UNITS]):
                 total += run[j]
     return total
+
+
+@family(types.void, POINTER, INTEGERS, DOUBLES, DOUBLES, REAL, INTEGER, INTEGER)
+def trust_columns(m, t, f, numbers, factor, first, stop):
+    """`trust_run` for the weights of panels first ... stop of all layers."""
+    v = lanes(m)
+    position = 0
+    for number in range(t[fields.LAYERS]):
+        layer = layer_of(t, number)
+        low, high = run_of(position, layer[fields.PANELS], first, stop)
+        for p in range(low, high):
+            offset = layer[fields.W] + p * layer[fields.IN_PANELS] * v * v
+            trust_run(
+                t[fields.UPDATE],
+                parameter(m, t, offset),
+                at(m, t[fields.SLOT_U] + offset),
+                at(m, t[fields.SLOT_V] + offset),
+                at(m, t[fields.GRADIENT] + offset),
+                factor,
+                numbers,
+                at(f, layer[fields.TRUST_SQUARES] + 2 * p * v),
+                layer[fields.INPUTS],
+                v,
+            )
+        position += layer[fields.PANELS]
+
+
+@family(types.float64, POINTER, INTEGERS, INTEGERS, DOUBLES, DOUBLES)
+def layer_trust(m, t, layer, f, numbers):
+    """The trust ratio of a layer's weights: its sums of squares added column by column."""
+    v = lanes(m)
+    squared_p, squared_way = 0.0, 0.0
+    for piece in range(layer[fields.PIECES]):
+        for j in range(layer[fields.UNITS]):
+            panel = piece * layer[fields.UNIT_PANELS] + j // v
+            run = at(f, layer[fields.TRUST_SQUARES] + 2 * panel * v + j % v)
+            squared_p += run[0]
+            squared_way += run[v]
+    return trust_ratio(t[fields.UPDATE], numbers, squared_p, squared_way)
 
 
 @family(types.void, POINTER, INTEGERS)

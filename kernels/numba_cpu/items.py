@@ -11,25 +11,22 @@ from __future__ import annotations
 from numba.core import types
 
 from . import fields
-from .columns import column_gradients
+from .columns import column_gradients, layer_trust
 from .forward_rows import prefetch_rows
 from .intrinsics import at, lanes, like
 from .jit import DOUBLES, INTEGER, INTEGERS, POINTER, REAL, family, inline
 from .memory import layer_of, parameter, run_of
 from .products import transpose_tiles, weight_tiles
-from .updates import DECAY, fill_numbers, update_run
+from .updates import TRUST, fill_numbers, trusts, update_run
 
 
 @inline
 def filled_numbers(t, f, thread, rate, step):
-    """A thread's numbers of this update: for what decays, and from PLAIN on for what does not."""
+    """A thread's numbers of this update."""
     mine = at(
         f, fields.NUMBERS + t[fields.LAYERS] * fields.LAYER_NUMBERS + thread * fields.THREAD_NUMBERS
     )
     fill_numbers(mine, at(f, fields.RULE), rate, step)
-    for i in range(fields.PLAIN):
-        mine[fields.PLAIN + i] = mine[i]
-    mine[fields.PLAIN + DECAY] = 0.0
     return mine
 
 
@@ -155,14 +152,14 @@ def _raise_to_floor(p, n):
 
 
 @inline
-def _update(m, t, offset, g, numbers, factor, n):
+def _update(m, t, code, offset, g, numbers, factor, n):
     """Update n parameters from an offset of the flat vector on by their gradient g."""
     if factor != 1.0:
         scale = like(m, factor)
         for i in range(n):
             g[i] = g[i] * scale
     update_run(
-        t[fields.UPDATE],
+        code,
         parameter(m, t, offset),
         at(m, t[fields.SLOT_U] + offset),
         at(m, t[fields.SLOT_V] + offset),
@@ -176,7 +173,8 @@ def _update(m, t, offset, g, numbers, factor, n):
 def _update_tiles(m, t, number, layer, g, numbers, factor, low, high):
     """Update a layer's tiles low ... high by the gradient g, and their transposed copies."""
     v = lanes(m)
-    _update(m, t, layer[fields.W] + low * v * v, g, numbers, factor, (high - low) * v * v)
+    code, offset, n = t[fields.UPDATE], layer[fields.W] + low * v * v, (high - low) * v * v
+    _update(m, t, code, offset, g, numbers, factor, n)
     if number > 0:
         w = parameter(m, t, layer[fields.W])
         panels = layer[fields.PANELS]
@@ -189,38 +187,38 @@ def update_column(m, t, layer, numbers, factor, p):
     v = lanes(m)
     for k in range(layer[fields.VECTORS]):
         offset = layer[fields.VECTOR + k] + p * v
-        _update(m, t, offset, at(m, t[fields.GRADIENT] + offset), numbers, factor, v)
+        g = at(m, t[fields.GRADIENT] + offset)
+        _update(m, t, t[fields.VECTOR_UPDATE], offset, g, numbers, factor, v)
     if layer[fields.BETA]:
         _raise_to_floor(parameter(m, t, layer[fields.V] + p * v), v)
 
 
 @family(types.void, POINTER, INTEGERS, DOUBLES, DOUBLES, types.float64, INTEGER, INTEGER)
-def update_items(m, t, decaying, plain, factor, first, stop):
-    """Update items first ... stop by the gradient times `factor`, and the transposed weights.
-
-    Weights are updated with the numbers `decaying`, all else with `plain`.
-    """
+def update_items(m, t, f, numbers, factor, first, stop):
+    """Update items first ... stop by the gradient times `factor`, and the transposed weights."""
     v = lanes(m)
     position = 0
     for number in range(t[fields.LAYERS]):
         layer = layer_of(t, number)
         begin, end = run_of(position, items_of(layer), first, stop)
+        if trusts(t[fields.UPDATE]):
+            numbers[TRUST] = layer_trust(m, t, layer, f, numbers)
         for item in range(begin, end):
             low, high = tiles_of(layer, item)
             g = at(m, t[fields.GRADIENT] + layer[fields.W] + low * v * v)
-            _update_tiles(m, t, number, layer, g, decaying, factor, low, high)
+            _update_tiles(m, t, number, layer, g, numbers, factor, low, high)
             if item < layer[fields.PANELS]:
-                update_column(m, t, layer, plain, factor, item)
+                update_column(m, t, layer, numbers, factor, item)
         position += items_of(layer)
 
 
 @family(
     types.void,
-    *(POINTER, INTEGERS, DOUBLES, DOUBLES, DOUBLES, POINTER, REAL),
+    *(POINTER, INTEGERS, DOUBLES, DOUBLES, POINTER, REAL),
     *(INTEGER,) * 6,
 )
 def train_items(
-    m, t, f, decaying, plain, scratch, share, rows, first, stop, next_start, next_row, next_stop
+    m, t, f, numbers, scratch, share, rows, first, stop, next_start, next_row, next_stop
 ):
     """Gradient and update of items first ... stop at once, where nothing asks for the whole of it.
 
@@ -243,12 +241,12 @@ def train_items(
             _tile_gradients(m, t, f, layer, scratch, share, rows, low, high)
             if f[fields.CLIP_VALUE] > 0.0:
                 _clip(scratch, limit, (high - low) * v * v)
-            _update_tiles(m, t, number, layer, scratch, decaying, 1.0, low, high)
+            _update_tiles(m, t, number, layer, scratch, numbers, 1.0, low, high)
             if item < layer[fields.PANELS]:
                 column_gradients(m, t, layer, item, 1, rows)
                 if f[fields.CLIP_VALUE] > 0.0:
                     _clip_column(m, t, layer, limit, item)
-                update_column(m, t, layer, plain, 1.0, item)
+                update_column(m, t, layer, numbers, 1.0, item)
         position += items_of(layer)
 
 

@@ -88,14 +88,13 @@ def train_online(m, t, f, flags):
         losses[b] = m[t[fields.ROW_LOSSES]]
         backward_block(m, t, f, layers - 1, 0, -1, 0, 1, 0, 1, 1)
         mine = filled_numbers(t, f, 0, rates[b], step + 1)
-        plain = at(mine, fields.PLAIN)
         if place == last:
-            train_items(m, t, f, mine, plain, scratch, none, 1, 0, items, 0, 0, 0)
+            train_items(m, t, f, mine, scratch, none, 1, 0, items, 0, 0, 0)
             continue
-        train_items(m, t, f, mine, plain, scratch, none, 1, own, items, 0, 0, 0)
+        train_items(m, t, f, mine, scratch, none, 1, own, items, 0, 0, 0)
         for p in range(lowest[fields.PANELS]):
             column_gradients(m, t, lowest, p, 1, 1)
-            update_column(m, t, lowest, plain, 1.0, p)
+            update_column(m, t, lowest, mine, 1.0, p)
         following = row_at(t, place + 1)
         revisit_weights(m, t, at(x, row * inputs), at(x, following * inputs), mine)
     return t[fields.COUNT]

@@ -20,6 +20,7 @@ from .columns import (
     squared_gradients,
     summed_columns,
     summed_gradients,
+    trust_columns,
 )
 from .forward_rows import forward_block, gather_rows, loss_block, order_ahead, order_rows
 from .intrinsics import at, lanes, like, pointer_to
@@ -35,6 +36,7 @@ from .jit import DOUBLES, INTEGER, INTEGERS, POINTER, family, inline
 from .memory import batch_normalized_after, batch_normalized_before, layer_of, scratch_of
 from .random import fill_round_keys
 from .team import meet, share_of, watch
+from .updates import trusts
 
 
 @family(types.void, POINTER, INTEGERS, DOUBLES, INTEGERS, INTEGER, INTEGER, INTEGER, INTEGER)
@@ -192,7 +194,12 @@ def update_phase(m, t, f, flags, thread, team, rate, step):
         if norm > f[fields.CLIP_NORM]:
             factor = f[fields.CLIP_NORM] / norm
     mine = filled_numbers(t, f, thread, rate, step)
-    update_items(m, t, mine, at(mine, fields.PLAIN), factor, i0, i1)
+    if trusts(t[fields.UPDATE]):
+        meet(flags, thread, team)
+        p0, p1 = share_of(t[fields.COLUMN_PANELS], thread, team, 1)
+        trust_columns(m, t, f, mine, like(m, factor), p0, p1)
+        meet(flags, thread, team)
+    update_items(m, t, f, mine, factor, i0, i1)
 
 
 @inline
@@ -223,14 +230,14 @@ def _train_on(m, t, f, flags, thread, team, rows, rate, step, number, listed):
     low, high, listed = _order_batch(m, t, flags, thread, team, number, listed)
     share = _penalty_share(m, t, rows)
     i0, i1 = items_share(t, thread, team)
-    if t[fields.CLIPPED]:
+    if t[fields.CLIPPED] or trusts(t[fields.UPDATE]):
         gradient_items(m, t, f, share, 1, rows, i0, i1)
         update_phase(m, t, f, flags, thread, team, rate, step)
         return listed
     mine = filled_numbers(t, f, thread, rate, step)
-    plain, scratch = at(mine, fields.PLAIN), scratch_of(m, t, thread)
     after = number * t[fields.BATCH_ROWS]
-    train_items(m, t, f, mine, plain, scratch, share, rows, i0, i1, after, low, high)
+    scratch = scratch_of(m, t, thread)
+    train_items(m, t, f, mine, scratch, share, rows, i0, i1, after, low, high)
     return listed
 
 

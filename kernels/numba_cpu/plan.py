@@ -145,7 +145,7 @@ class Plan:
 
 def _narrow(network: Network, rule: Update) -> bool:
     """Whether `narrow` can train a network: tiny, and without what only panels have."""
-    if not _plain(network, rule) or rule.name == "adamw":
+    if not _plain(network, rule) or rule.name in ("adamw", "lars", "lamb"):
         return False
     for layer in network.layers:
         code = activations.CODES[layer.activation]
@@ -342,18 +342,20 @@ def _fill_header(table: Array, plan: Plan, capacity: int) -> None:
     table[fields.PENALTY_PER_ROW] = network.penalty_scale == "rows"
     table[fields.PENALIZED] = network.l1 != 0.0 or network.l2 != 0.0
     table[fields.UPDATE] = updates.CODES[rule.name]
+    table[fields.VECTOR_UPDATE] = updates.CODES[rule.for_vectors.name]
     table[fields.CLIPPED] = rule.clip_norm > 0.0
 
 
 def _numbers(table: Array, plan: Plan, team: int) -> Array:
-    """The float64 numbers: of the network, the layers, the threads, then sums for clipping."""
+    """The float64 numbers: of the network, the layers, the threads, then sums of squares."""
     network, rule = plan.network, plan.rule
     limits = np.finfo(plan.dtype)
     size = fields.NUMBERS + len(network.layers) * fields.LAYER_NUMBERS
     size += team * fields.THREAD_NUMBERS
     for line in table[fields.HEADER :].reshape(-1, fields.FIELDS):
-        line[fields.SQUARED_GRADIENT] = size
-        size += int(line[fields.PANELS]) * lane_count(plan.dtype.name)
+        columns = int(line[fields.PANELS]) * lane_count(plan.dtype.name)
+        line[fields.SQUARED_GRADIENT], line[fields.TRUST_SQUARES] = size, size + columns
+        size += 3 * columns
     numbers = np.zeros(size)
     numbers[: fields.RULE] = (
         network.loss_constant,

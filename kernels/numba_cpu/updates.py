@@ -8,10 +8,10 @@ from math import sqrt as real_root
 import numpy as np
 from numba.core import types
 
-from ..contract import Array, UpdateRule
+from ..contract import SMALLEST_SQUARE, Array, UpdateRule
 from .calls import destination, source
 from .intrinsics import at, fma, like, pointer_to
-from .jit import DOUBLES, INTEGER, POINTER, entry, family, inline, prepare
+from .jit import DOUBLES, INTEGER, POINTER, REAL, entry, family, inline, prepare
 
 Constants = tuple[float, ...]
 
@@ -26,8 +26,10 @@ NAMES = (
     "adamw",
     "rmsprop",
     "adagrad",
+    "lars",
+    "lamb",
 )
-SLOTS = (0, 1, 1, 1, 1, 2, 2, 2, 1, 1)
+SLOTS = (0, 1, 1, 1, 1, 2, 2, 2, 1, 1, 1, 2)
 CODES = {name: code for code, name in enumerate(NAMES)}
 (
     SGD,
@@ -40,14 +42,22 @@ CODES = {name: code for code, name in enumerate(NAMES)}
     ADAMW,
     RMSPROP,
     ADAGRAD,
+    LARS,
+    LAMB,
 ) = range(len(NAMES))
 
 CONSTANTS = 4
 """Most constants that a rule has."""
-NUMBERS = 9
+NUMBERS = 10
 """What `fill_numbers` writes."""
-DECAY = 4
-"""Where AdamW's weight decay stands in it."""
+TRUST = 9
+"""Where the trust ratio of LARS and LAMB stands in it."""
+
+
+@inline
+def trusts(code):
+    """Whether a rule asks for the norms of whole layers before it moves anything."""
+    return code in (LARS, LAMB)
 
 
 @inline
@@ -66,7 +76,8 @@ def update_run(code, p, u, v, g, numbers, n):
     """Update n parameters p and their slots u and v by the gradient g.
 
     numbers holds what `fill_numbers` writes: the rate, the constants c of the rule, 1 - c^step of
-    the first two, and 1 - c of the first two, which single precision could not make of c itself.
+    the first two, 1 - c of the first two, which single precision could not make of c itself, and
+    the trust ratio. LAMB's moments are those that `trust_run` has moved.
     """
     rate = like(p, numbers[0])
     c0, c1, c2 = like(p, numbers[1]), like(p, numbers[2]), like(p, numbers[3])
@@ -91,7 +102,7 @@ def update_run(code, p, u, v, g, numbers, n):
             u[i] = fma(c0, u[i], -rate * g[i])
             p[i] = p[i] + fma(c0, u[i], -rate * g[i])
     elif code in (ADAM, ADAMW):
-        shrink = -rate * like(p, numbers[DECAY]) if code == ADAMW else like(p, 0.0)
+        shrink = -rate * like(p, numbers[4]) if code == ADAMW else like(p, 0.0)
         # One division an element instead of three: they take longer than all the rest.
         scaled, share = like(p, numbers[0] / numbers[5]), like(p, 1.0 / numbers[6])
         for i in range(n):
@@ -110,6 +121,58 @@ def update_run(code, p, u, v, g, numbers, n):
         for i in range(n):
             u[i] = fma(g[i], g[i], u[i])
             p[i] = p[i] - rate * g[i] / (root(u[i]) + c0)
+    elif code == LARS:
+        trusted = like(p, numbers[0] * numbers[TRUST])
+        for i in range(n):
+            u[i] = fma(c0, u[i], -trusted * fma(c2, p[i], g[i]))
+            p[i] = p[i] + u[i]
+    elif code == LAMB:
+        trusted = like(p, numbers[0] * numbers[TRUST])
+        scaled, share = like(p, 1.0 / numbers[5]), like(p, 1.0 / numbers[6])
+        for i in range(n):
+            p[i] = fma(
+                -trusted, _lamb_way(p, u, v, scaled, share, c2, like(p, numbers[4]), i), p[i]
+            )
+
+
+@family(types.void, INTEGER, *(POINTER,) * 4, REAL, DOUBLES, DOUBLES, INTEGER, INTEGER)
+def trust_run(code, p, u, v, g, factor, numbers, squares, rows, columns):
+    """What LARS and LAMB must know of weights (rows, columns) before `update_run`.
+
+    squares gets two numbers a column: the sums of p^2 and of g^2 (LARS) or of LAMB's way squared,
+    for which its moments are moved. In float64 and down the rows, so that no bit depends on how
+    columns are shared out. The gradient is g times `factor`.
+    """
+    c0, c1, c2 = like(p, numbers[1]), like(p, numbers[2]), like(p, numbers[3])
+    rest0, rest1 = like(p, numbers[7]), like(p, numbers[8])
+    scaled, share = like(p, 1.0 / numbers[5]), like(p, 1.0 / numbers[6])
+    for j in range(2 * columns):
+        squares[j] = 0.0
+    for r in range(rows):
+        for j in range(columns):
+            i = r * columns + j
+            way = g[i] * factor
+            if code == LAMB:
+                u[i] = fma(c0, u[i], rest0 * way)
+                v[i] = fma(c1, v[i], rest1 * way * way)
+                way = _lamb_way(p, u, v, scaled, share, c2, like(p, numbers[4]), i)
+            wide, along = np.float64(p[i]), np.float64(way)
+            squares[j] += wide * wide
+            squares[columns + j] += along * along
+
+
+@inline
+def _lamb_way(p, u, v, scaled, share, epsilon, decay, i):
+    return fma(decay, p[i], scaled * u[i] / (root(v[i] * share) + epsilon))
+
+
+@inline
+def trust_ratio(code, numbers, squared_p, squared_way):
+    """The trust ratio from the two sums of `trust_run`."""
+    if not (squared_p > SMALLEST_SQUARE and squared_way > SMALLEST_SQUARE):
+        return 1.0
+    p, way = real_root(squared_p), real_root(squared_way)
+    return p / way if code == LAMB else numbers[2] * p / (way + numbers[3] * p)
 
 
 @inline
@@ -122,14 +185,19 @@ def fill_numbers(numbers, constants, rate, step):
     numbers[6] = 1.0 - constants[1] ** float(step)
     numbers[7] = 1.0 - constants[0]
     numbers[8] = 1.0 - constants[1]
+    numbers[TRUST] = 1.0
 
 
 @entry
 def _entry(one, code, p, u, v, g, numbers, constants, rate, step, n):
     N, C = pointer_to(1.0, numbers), pointer_to(1.0, constants)
     fill_numbers(N, C, rate, step)
-    P, G = pointer_to(one, p), pointer_to(one, g)
-    update_run(code, P, pointer_to(one, u), pointer_to(one, v), at(G, 0), N, n)
+    P, G, U, V = pointer_to(one, p), pointer_to(one, g), pointer_to(one, u), pointer_to(one, v)
+    if trusts(code):
+        squares = at(N, NUMBERS)
+        trust_run(code, P, U, V, G, one, N, squares, n, 1)
+        N[TRUST] = trust_ratio(code, N, squares[0], squares[1])
+    update_run(code, P, U, V, G, N, n)
 
 
 def padded(constants: Constants) -> Array:
@@ -142,7 +210,7 @@ def _rule(code: int) -> UpdateRule:
         p: Array, slots: Array, g: Array, rate: float, step: int, constants: Constants
     ) -> None:
         prepare(p.dtype.name)
-        numbers, given = np.zeros(NUMBERS), padded(constants)
+        numbers, given = np.zeros(NUMBERS + 2), padded(constants)
         gradient = source(g, p.dtype)
         with destination(p) as out, destination(slots) as vectors:
             addresses = [vectors[i].ctypes.data if i < SLOTS[code] else 0 for i in range(2)]

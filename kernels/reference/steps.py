@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..contract import Array, Data, Layer, Order, Update
-from ..layout import FLOORS, LEARNED, Segment
+from ..layout import FLOORS, LEARNED
 from .activations import ACTIVATIONS
 from .losses import LOGIT_LOSSES, LOSSES
 from .normalization import NORMALIZATIONS, RUNNING
@@ -88,11 +88,12 @@ def backprop(
 def update(plan: Plan, gradient: Array, rate: float, step: int) -> None:
     """Apply the plan's optimizer once, as its update number `step`, counted from 1."""
     g = _clipped(plan.rule, gradient)
-    rule = UPDATES[plan.rule.name]
     for segment in plan.segments:
         span = slice(segment.start, segment.stop)
         p = plan.state.parameters[span]
-        rule.apply(p, plan.state.slots[:, span], g[span], rate, step, _constants(plan, segment))
+        rule = plan.rule if segment.kind == "weights" else plan.rule.for_vectors
+        apply = UPDATES[rule.name].apply
+        apply(p, plan.state.slots[:, span], g[span], rate, step, rule.constants)
         if segment.kind in FLOORS:
             np.maximum(p, FLOORS[segment.kind], out=p)
 
@@ -326,14 +327,6 @@ def _clipped(rule: Update, gradient: Array) -> Array:
         norm = math.sqrt(float(wide @ wide))
         g = g * (rule.clip_norm / norm) if norm > rule.clip_norm else g
     return g
-
-
-def _constants(plan: Plan, segment: Segment) -> tuple[float, ...]:
-    """Give the rule's constants; weight decay is for weights alone."""
-    constants = plan.rule.constants
-    if plan.rule.name == "adamw" and segment.kind != "weights":
-        return (*constants[:-1], 0.0)
-    return constants
 
 
 def _gather(data: Data, order: Order, start: int, batch: int) -> tuple[Array, Array, Array | None]:

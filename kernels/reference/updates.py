@@ -11,7 +11,7 @@ from math import sqrt
 
 import numpy as np
 
-from ..contract import Array, UpdateRule
+from ..contract import SMALLEST_SQUARE, Array, UpdateRule
 
 Constants = tuple[float, ...]
 
@@ -90,7 +90,7 @@ def _adam_epsilon_hat(
 def _adamw(p: Array, slots: Array, g: Array, rate: float, step: int, constants: Constants) -> None:
     """p -= rate decay p, then `adam`; constants (b1, b2, eps, decay) (Loshchilov & Hutter 2019).
 
-    Decay is meant for weights alone: for other parameters it is called with decay 0.
+    Decay is meant for weights alone; see `Update.for_vectors`.
     """
     *moments, decay = constants
     p -= rate * decay * p
@@ -121,6 +121,45 @@ def _adagrad(
     p -= rate * g / (np.sqrt(v) + epsilon)
 
 
+def _lars(p: Array, slots: Array, g: Array, rate: float, step: int, constants: Constants) -> None:
+    """v = mu v - rate ratio (g + decay p), p += v; constants (mu, trust, decay).
+
+    ratio = trust |p| / (|g| + decay |p|) with Euclidean norms; 1 where |p| or |g| is 0. For the
+    weights of one layer alone; see `Update.for_vectors`.
+
+    Source: You, Gitman & Ginsburg 2017, algorithm 1.
+    """
+    mu, trust, decay = constants
+    squared_p, squared_g = _squared_norm(p), _squared_norm(g)
+    ratio = 1.0
+    if squared_p > SMALLEST_SQUARE and squared_g > SMALLEST_SQUARE:
+        ratio = trust * sqrt(squared_p) / (sqrt(squared_g) + decay * sqrt(squared_p))
+    _momentum_with_rate(p, slots, g + decay * p, rate * ratio, step, (mu,))
+
+
+def _lamb(p: Array, slots: Array, g: Array, rate: float, step: int, constants: Constants) -> None:
+    """p -= rate ratio r with r = m^ / (sqrt(v^) + eps) + decay p; constants (b1, b2, eps, decay).
+
+    m^ and v^ as in `adam`; ratio = |p| / |r| with Euclidean norms; 1 where one of them is 0. For
+    the weights of one layer alone; see `Update.for_vectors`.
+
+    Source: You et al. 2020, algorithm 2.
+    """
+    b1, b2, epsilon, decay = constants
+    m, v = _moments(slots, g, b1, b2)
+    r = (m / (1 - b1**step)) / (np.sqrt(v / (1 - b2**step)) + epsilon) + decay * p
+    squared_p, squared_r = _squared_norm(p), _squared_norm(r)
+    ratio = 1.0
+    if squared_p > SMALLEST_SQUARE and squared_r > SMALLEST_SQUARE:
+        ratio = sqrt(squared_p) / sqrt(squared_r)
+    p -= rate * ratio * r
+
+
+def _squared_norm(x: Array) -> float:
+    wide = x.astype(np.float64)
+    return float(wide @ wide)
+
+
 def _moments(slots: Array, g: Array, b1: float, b2: float) -> tuple[Array, Array]:
     """Move both moments of Adam towards this gradient and return them."""
     m, v = slots
@@ -142,5 +181,7 @@ UPDATES: Mapping[str, UpdateRule] = {
     "adamw": UpdateRule(_adamw, 2),
     "rmsprop": UpdateRule(_rmsprop, 1),
     "adagrad": UpdateRule(_adagrad, 1),
+    "lars": UpdateRule(_lars, 1),
+    "lamb": UpdateRule(_lamb, 2),
 }
 """Name -> rule and number of slots."""

@@ -1,0 +1,62 @@
+"""The rate of the kernels' own register tile when everything lies in the first-level cache.
+
+No product of a layer can be faster with that tile: floating-point operations over this rate are the
+floor that a step's time is compared with.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from fastmlp import get_num_threads
+from fastmlp.kernels.numba_cpu.intrinsics import at, lane_count, lanes, pointer_to
+from fastmlp.kernels.numba_cpu.jit import entry, prepare
+from fastmlp.kernels.numba_cpu.products import product
+from fastmlp.kernels.numba_cpu.tiles import TILE_PANELS, TILE_ROWS
+
+LENGTH = 96
+"""Summed index: 18 KiB of weights and 3 KiB of rows beside 1.5 KiB of results, in float32."""
+REPEATS = 20_000
+"""About 10 ms a call on a fast core."""
+ROUNDS = 10
+
+
+@entry
+def _repeat(one, memory, rows, panels, length, repeats):  # type: ignore[no-untyped-def]
+    base = pointer_to(one, memory)
+    v = lanes(base)
+    a = at(base, panels * rows * v)
+    w = at(a, rows * length)
+    b = at(w, panels * length * v)
+    for _ in range(repeats):
+        product(base, rows * v, a, rows * v, w, length * v, b, rows, length, panels)
+
+
+def tile_peak(dtype: str = "float32") -> dict[str, float]:
+    """Multiplications and additions a second, in 1e9: of one thread, and of all together."""
+    most = get_num_threads()
+    _rate(dtype, 1, 1)  # compiles
+    found = {count: max(_rate(dtype, count) for _ in range(ROUNDS)) for count in {1, most}}
+    return {"one thread": found[1], "all threads": found[most]}
+
+
+def _rate(dtype: str, threads: int, repeats: int = REPEATS) -> float:
+    prepare(dtype)
+    real, v = np.dtype(dtype).type, lane_count(dtype)
+    assert LENGTH % v == 0
+    numbers = (TILE_PANELS + 1) * (TILE_ROWS + LENGTH + 1) * v + TILE_ROWS * LENGTH
+    memories = [np.zeros(numbers + 64, dtype) for _ in range(threads)]
+
+    def call(memory: np.ndarray) -> None:
+        place = -(-memory.ctypes.data // 64) * 64  # whole cache lines, as in a plan
+        _repeat(real(1), place, TILE_ROWS, TILE_PANELS, LENGTH, repeats)
+
+    operations = 2 * TILE_ROWS * TILE_PANELS * v * LENGTH * repeats * threads
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(call, memories))  # starts the threads
+        started = time.perf_counter()
+        list(pool.map(call, memories))
+        return operations / (time.perf_counter() - started) / 1e9
