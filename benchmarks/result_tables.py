@@ -210,6 +210,14 @@ def _neighbour(record: Record) -> Iterator[Row]:
         yield network, *times, ratios[0], f"{peer} ({best})", ratios[1]
 
 
+def _predict(record: Record) -> Iterator[Row]:
+    cases = record["cases"]
+    names = contestants(cases.values())
+    yield "rows of a call", *(f"{title(name)}, µs" for name in names), "best peer / predict"
+    for name, case in cases.items():
+        yield name, *(_micro(case, who) for who in names), _ratio(case)
+
+
 def _threads(record: Record) -> Iterator[Row]:
     cases = list(record["cases"].values())
     counts = sorted({case["cores"] for case in cases})
@@ -285,6 +293,7 @@ TABLES: Mapping[str, Callable[[Record], Iterator[Row]]] = {
     "memory": _memory,
     "memory inputs": _memory_inputs,
     "neighbour": _neighbour,
+    "predict": _predict,
     "threads": _threads,
     "kernels": _kernels,
     "estimators": _estimators,
