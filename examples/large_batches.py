@@ -1,8 +1,8 @@
 """Large batches on MNIST or Fashion-MNIST: SGD on 128 rows, then LARS and LAMB on thousands.
 
-The same number of epochs for all, 784-100-10, each rate up over the first tenth of the updates (LARS
-and LAMB) and down to 0 in a straight line. ``--quick`` takes the small digits that ship with the
-library instead. The rates are those that a search on held-out MNIST rows found.
+The same number of epochs for all, 784-100-10. Each rate goes down to 0 in a straight line; those of
+LARS and LAMB first go up over a tenth of the updates. ``--quick`` takes the small digits that
+ship with the library instead. The rates are those that a search on held-out MNIST rows found.
 """
 
 from __future__ import annotations
