@@ -223,7 +223,8 @@ class LARS(Optimizer):
     For the weights w of each layer and their gradient g: v = momentum v - rate ratio
     (g + weight_decay w) and w += v. The ratio is trust_coefficient times the Euclidean norm of w,
     over the norm of g plus weight_decay times that of w; 1 where one is zero. All other parameters
-    (biases, slopes, scales and shifts) take plain momentum at the full rate, v = momentum v - rate g, without decay.
+    (biases, slopes, scales and shifts) take plain momentum at the full rate,
+    v = momentum v - rate g, without decay.
 
     An update without momentum changes a layer by about rate * trust_coefficient of its length.
 
