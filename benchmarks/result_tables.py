@@ -210,6 +210,14 @@ def _neighbour(record: Record) -> Iterator[Row]:
         yield network, *times, ratios[0], f"{peer} ({best})", ratios[1]
 
 
+def _predict(record: Record) -> Iterator[Row]:
+    cases = record["cases"]
+    names = contestants(cases.values())
+    yield "rows of a call", *(f"{title(name)}, µs" for name in names), "best peer / predict"
+    for name, case in cases.items():
+        yield name, *(_micro(case, who) for who in names), _ratio(case)
+
+
 def _threads(record: Record) -> Iterator[Row]:
     cases = list(record["cases"].values())
     counts = sorted({case["cores"] for case in cases})
@@ -272,6 +280,39 @@ def _estimators_others(record: Record) -> Iterator[Row]:
     yield "predict of one row", *(f"{row[side]:.3g} µs" for side in ("scikit-learn", "fastmlp"))
 
 
+def _large_batches(record: Mapping[str, Any], data: str) -> Iterator[Row]:
+    """Mean test accuracy with its range over the seeds, and the rate."""
+    small, *large = record["data"][data]
+    yield "rows in a batch", "epochs", "updates", *large[0]["cells"]
+    for line in (small, *large):
+        cells = list(line["cells"].values())
+        texts = [_reached(cell) for cell in cells]
+        texts += [""] * (len(large[0]["cells"]) - len(texts))
+        yield f"{line['batch']:,}", str(line["epochs"]), f"{cells[0]['updates']:,}", *texts
+
+
+def _reached(cell: Mapping[str, Any]) -> str:
+    rate = f"rate {cell['rate']:.3g}"
+    if cell["test accuracy"] is None:
+        return f"diverged ({rate})"
+    seeds = cell["test accuracy by seed"]
+    return f"{cell['test accuracy']:.2f} % ({min(seeds):.2f} to {max(seeds):.2f}; {rate})"
+
+
+def _large_batches_curve(record: Mapping[str, Any]) -> Iterator[Row]:
+    """Accuracy on MNIST's held-out rows after some epochs, first large batch size."""
+    small, large, *_ = record["data"]["MNIST"]
+    curves = {
+        f"{line['batch']:,}: {title.split(',')[0]}": cell["held-out accuracy by epoch"]
+        for line in (small, large)
+        for title, cell in line["cells"].items()
+        if "linear" not in title
+    }
+    yield "epoch", *curves
+    for epoch in (1, 2, 3, 5, 10, 15, 20):
+        yield str(epoch), *(f"{curve[epoch - 1]:.2f} %" for curve in curves.values())
+
+
 TABLES: Mapping[str, Callable[[Record], Iterator[Row]]] = {
     "startup": _startup,
     "chapter": _chapter,
@@ -285,10 +326,14 @@ TABLES: Mapping[str, Callable[[Record], Iterator[Row]]] = {
     "memory": _memory,
     "memory inputs": _memory_inputs,
     "neighbour": _neighbour,
+    "predict": _predict,
     "threads": _threads,
     "kernels": _kernels,
     "estimators": _estimators,
     "estimators others": _estimators_others,
+    "large_batches MNIST": lambda record: _large_batches(record, "MNIST"),
+    "large_batches Fashion": lambda record: _large_batches(record, "Fashion-MNIST"),
+    "large_batches curve": _large_batches_curve,
 }
 """Record and part -> its rows, the header first."""
 

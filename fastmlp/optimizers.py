@@ -221,9 +221,10 @@ class LARS(Optimizer):
     """Layer-wise adaptive rates for large batches (You, Gitman & Ginsburg 2017, algorithm 1).
 
     For the weights w of each layer and their gradient g: v = momentum v - rate ratio
-    (g + weight_decay w) and w += v, where ratio = trust_coefficient |w| / (|g| + weight_decay |w|)
-    with Euclidean norms; 1 where |w| or |g| is zero. All other parameters (biases, slopes, scales
-    and shifts) take plain momentum at the full rate, v = momentum v - rate g, without decay.
+    (g + weight_decay w) and w += v. The ratio is trust_coefficient times the Euclidean norm of w,
+    over the norm of g plus weight_decay times that of w; 1 where one is zero. All other parameters
+    (biases, slopes, scales and shifts) take plain momentum at the full rate,
+    v = momentum v - rate g, without decay.
 
     An update without momentum changes a layer by about rate * trust_coefficient of its length.
 
@@ -263,9 +264,9 @@ class LAMB(Optimizer):
     """Adam with layer-wise adaptive rates for large batches (You et al. 2020, algorithm 2).
 
     For the weights w of each layer, with Adam's m^ and v^: r = m^ / (sqrt(v^) + epsilon) +
-    weight_decay w and w -= rate ratio r, where ratio = |w| / |r| with Euclidean norms; 1 where one
-    of them is zero. All other parameters (biases, slopes, scales and shifts) take Adam's step,
-    without ratio and decay, as the paper's experiments do.
+    weight_decay w and w -= rate ratio r. The ratio is the Euclidean norm of w over that of r; 1
+    where one of them is zero. All other parameters (biases, slopes, scales and shifts) take
+    Adam's step, without ratio and decay, as the paper's experiments do.
 
     An update changes the weights of a layer by the part `rate` of their length.
 

@@ -28,6 +28,7 @@ SCRIPTS = {
     "bench_sweeps": (*WITHOUT, "--only", "width 2", "depth 1", "rows 1024", "precision", "2-4-2"),
     "bench_threads": (*WITHOUT, "--only", "xor", "skdef"),
     "bench_neighbour": WITHOUT,
+    "bench_predict": (),
     "bench_accuracy": (*WITHOUT, "--only", "MNIST"),
     "bench_memory": (*WITHOUT, "--only", "rows 10240", "input float64"),
     "bench_kernels": ("--only", "relu", "adam", "squared_error", "product", "train_steps"),

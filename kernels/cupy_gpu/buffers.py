@@ -53,7 +53,7 @@ class Buffers:
         self.scratch = (empty(chunks * widest, dtype), empty(chunks * widest, dtype))
         self.weight_parts = empty(sums.PARTS, "float64")
         self.loss_parts = empty(sums.PARTS, "float64")
-        self.square_parts = empty(sums.PARTS, "float64")
+        self.square_parts = empty(2 * sums.PARTS, "float64")
         self.penalty_parts = empty(len(layers) * sums.PARTS, "float64")
 
     @staticmethod

@@ -63,6 +63,8 @@ UPDATES = (
     "adamw",
     "rmsprop",
     "adagrad",
+    "lars",
+    "lamb",
 )
 
 NUMBERS = (
@@ -79,6 +81,7 @@ NUMBERS = (
     "FIRST",
     "SECOND",
     "CLIPPED",
+    "TRUST",
 )
 """Places of the float64 numbers of a batch. LIVE is 0 where the batch makes no update, the shares
 multiply its sums, the rest is what an optimizer wants to know of its step."""

@@ -286,25 +286,37 @@ class Passes:
             yield kernels.one_block(
                 "clip_factor", parts, plan.numbers, squares, parts, rule.clip_norm
             )
-        for start, stop, decays, floor in spans(plan):
+        for start, stop, weights, floor in spans(plan):
+            name = rule.name if weights else rule.for_vectors.name
+            flat = (
+                plan.parameters[start:stop],
+                [slot[start:stop] for slot in plan.slot_vectors],
+                g[start:stop],
+            )
+            if name in updates.TRUSTING:
+                yield from updates.trust_launches(
+                    *(kernels, name, *flat, plan.numbers, self.buffers.square_parts)
+                )
+            copy = None if plan.copy is None else plan.copy[start:stop]
             yield updates.update_launch(
-                *(kernels, rule.name, plan.parameters[start:stop]),
-                *([slot[start:stop] for slot in plan.slot_vectors], g[start:stop]),
-                None if plan.copy is None else plan.copy[start:stop],
-                *(plan.numbers, decays, floor),
+                *(kernels, name, *flat, copy, plan.numbers, name == "adamw", floor)
             )
 
 
 def spans(plan: Plan) -> list[tuple[int, int, bool, float]]:
-    """Stretches of the parameters that an update treats alike: start, stop, decay, lowest value."""
+    """Stretches that an update treats alike: start, stop, whether weights count, lowest value.
+
+    Weights count where the rule does something else to all other parameters; a rule that trusts
+    layers gets each layer's weights by themselves.
+    """
     found: list[tuple[int, int, bool, float]] = []
+    apart = plan.rule.for_vectors.name != plan.rule.name
     for segment, start in zip(plan.segments, plan.starts, strict=True):
         stop = start + segment.stop - segment.start
-        alike = (
-            plan.rule.name == "adamw" and segment.kind == "weights",
-            FLOORS.get(segment.kind, 0.0),
-        )
-        if found and found[-1][2:] == alike:
+        weights = apart and segment.kind == "weights"
+        alike = (weights, FLOORS.get(segment.kind, 0.0))
+        alone = weights and plan.rule.name in updates.TRUSTING
+        if found and found[-1][2:] == alike and not alone:
             found[-1] = (found[-1][0], stop, *alike)
         else:
             found.append((start, stop, *alike))

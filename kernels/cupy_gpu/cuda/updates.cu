@@ -16,6 +16,7 @@ inline __device__ void prepare(
     numbers[SECOND] = second;
     if (code == ADAM_EPSILON_HAT) numbers[RATE] = rate * sqrt(second) / first;
     numbers[CLIPPED] = 1;
+    numbers[TRUST] = 1;
 }
 
 // One thread. The rate and the number of the update come from the clock.
@@ -51,6 +52,56 @@ KERNEL clip_factor(double *numbers, const double *squares, int parts, double lim
     if (threadIdx.x == 0) numbers[CLIPPED] = norm > limit ? limit / norm : 1;
 }
 
+// Where LAMB goes from x, by its moments.
+inline __device__ real lamb_way(real x, real u, real v, real epsilon, const double *numbers) {
+    real first = (real)numbers[FIRST], second = (real)numbers[SECOND];
+    return (u / first) / (root(v / second) + epsilon) + (real)numbers[CONSTANT_3] * x;
+}
+
+// What LARS and LAMB must know of a layer's weights before they move: sums of p^2, and of g^2 (LARS)
+// or of LAMB's way squared, for which its moments are moved. A stretch for each of `parts` threads.
+KERNEL trust_partials(
+    double *squared_p, double *squared_way, const real *p, real *s0, real *s1, const real *g,
+    const double *numbers, int code, int parts, whole n
+) {
+    if (numbers[LIVE] == 0) return;
+    real clipped = (real)numbers[CLIPPED], c0 = (real)numbers[CONSTANT_0];
+    real c1 = (real)numbers[CONSTANT_1], epsilon = (real)numbers[CONSTANT_2];
+    real rest0 = (real)numbers[REST_0], rest1 = (real)numbers[REST_1];
+    for (whole part = first_index(); part < parts; part += all_threads()) {
+        double sum_p = 0, sum_way = 0;
+        for (whole i = part; i < n; i += parts) {
+            real x = p[i], way = numbers[CLIPPED] == 1 ? g[i] : g[i] * clipped;
+            if (code == LAMB) {
+                real u = c0 * s0[i] + rest0 * way, v = c1 * s1[i] + rest1 * way * way;
+                s0[i] = u;
+                s1[i] = v;
+                way = lamb_way(x, u, v, epsilon, numbers);
+            }
+            sum_p += (double)x * (double)x;
+            sum_way += (double)way * (double)way;
+        }
+        squared_p[part] = sum_p;
+        squared_way[part] = sum_way;
+    }
+}
+
+// One block. The trust ratio of a layer's weights; 1 where a norm is 0.
+KERNEL trust_ratio(
+    double *numbers, const double *squared_p, const double *squared_way, int code, int parts,
+    double smallest
+) {
+    double p = sum_of_parts(squared_p, parts), way = sum_of_parts(squared_way, parts);
+    if (threadIdx.x != 0) return;
+    double ratio = 1;
+    if (p > smallest && way > smallest) {
+        ratio = code == LAMB
+            ? sqrt(p) / sqrt(way)
+            : numbers[CONSTANT_1] * sqrt(p) / (sqrt(way) + numbers[CONSTANT_2] * sqrt(p));
+    }
+    numbers[TRUST] = ratio;
+}
+
 // p, its slots s0 and s1, and the copy of p that products read (null where they read p itself).
 KERNEL update(
     real *p, real *s0, real *s1, const real *g, stored *copy, const double *numbers, int code,
@@ -62,6 +113,7 @@ KERNEL update(
     real c2 = (real)numbers[CONSTANT_2], rest0 = (real)numbers[REST_0], rest1 = (real)numbers[REST_1];
     real first = (real)numbers[FIRST], second = (real)numbers[SECOND];
     real shrink = decays ? (real)(numbers[RATE] * numbers[CONSTANT_3]) : (real)0;
+    real trusted = (real)(numbers[RATE] * numbers[TRUST]);
     for (whole i = first_index(); i < n; i += all_threads()) {
         real x = p[i], slope = numbers[CLIPPED] == 1 ? g[i] : g[i] * clipped, u, v;
         switch (code) {
@@ -90,6 +142,11 @@ KERNEL update(
                 s0[i] = u = s0[i] + slope * slope;
                 x -= rate * slope / (root(u) + c0);
                 break;
+            case LARS:
+                s0[i] = u = c0 * s0[i] - trusted * (slope + c2 * x);
+                x += u;
+                break;
+            case LAMB: x -= trusted * lamb_way(x, s0[i], s1[i], c2, numbers); break;
             default:  // ADAM, ADAM_EPSILON_HAT, ADAMW
                 s0[i] = u = c0 * s0[i] + rest0 * slope;
                 s1[i] = v = c1 * s1[i] + rest1 * slope * slope;
