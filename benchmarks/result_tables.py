@@ -286,12 +286,12 @@ def _large_batches(record: Mapping[str, Any], data: str) -> Iterator[Row]:
     yield "rows in a batch", "epochs", "updates", *large[0]["cells"]
     for line in (small, *large):
         cells = list(line["cells"].values())
-        texts = [_reached(cell) for cell in cells]
+        texts = [_rate_and_accuracy(cell) for cell in cells]
         texts += [""] * (len(large[0]["cells"]) - len(texts))
         yield f"{line['batch']:,}", str(line["epochs"]), f"{cells[0]['updates']:,}", *texts
 
 
-def _reached(cell: Mapping[str, Any]) -> str:
+def _rate_and_accuracy(cell: Mapping[str, Any]) -> str:
     rate = f"rate {cell['rate']:.3g}"
     if cell["test accuracy"] is None:
         return f"diverged ({rate})"

@@ -974,6 +974,7 @@ NAMES = (
         "learned",
         "learning_rate",
         "weight_decay",
+        "trust_coefficient",
         "output_activation",
         "os.PathLike",
     ),
