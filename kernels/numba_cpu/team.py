@@ -91,9 +91,10 @@ class Company:
         if size == 1:
             self.batch_seconds = seconds / done if team > 1 else 0.0
         elif done < part:
-            again = seconds < self.LONGEST
+            now = time.perf_counter()
+            again = now - self.until < self.LONGEST
             self.pause = min(2 * self.pause, self.LONGEST) if again else self.SHORTEST
-            self.until = time.perf_counter() + self.pause
+            self.until = now + self.pause
 
 
 def run_team(call: Callable[[int, int], float], team: int) -> float:
