@@ -25,6 +25,9 @@ _weights_1, _weights_2, _weights_3 = WEIGHT_TILES[1], WEIGHT_TILES[2], WEIGHT_TI
 SUMMED = 128
 """Terms that a product adds up at a time: 24 KiB of weights stay in the first-level cache."""
 
+BEYOND_THE_CACHE = 1 << 18
+"""Numbers in a layer's weights (1 MiB of float32) from which on they are asked for ahead."""
+
 GRADIENT_ROWS = 128
 """Rows that a gradient adds up at a time: three panels of dZ take 24 KiB."""
 
@@ -50,26 +53,30 @@ def _product_of_a_row(z, z_stride, a, a_stride, w, w_stride, b, k, panels):
         left = panels - p
         out, weights, bias = at(z, p * z_stride), at(w, p * w_stride), at(b, p * v)
         if left >= 4:
-            _row_4(out, z_stride, bias, v, 0, a, a_stride, weights, w_stride, k, 0)
+            _row_4(out, z_stride, bias, v, 0, a, a_stride, weights, w_stride, k, 0, w, 0)
         elif left >= 2:
-            _row_2(out, z_stride, bias, v, 0, a, a_stride, weights, w_stride, k, 0)
+            _row_2(out, z_stride, bias, v, 0, a, a_stride, weights, w_stride, k, 0, w, 0)
         else:
-            _row_1(out, z_stride, bias, v, 0, a, a_stride, weights, w_stride, k, 0)
+            _row_1(out, z_stride, bias, v, 0, a, a_stride, weights, w_stride, k, 0, w, 0)
         p += 4 if left >= 4 else (2 if left >= 2 else 1)
 
 
 @inline
-def _add_products(z, z_stride, start, start_stride, by_row, a, a_stride, w, w_stride, rows, k, panels):
+def _add_products(
+    z, z_stride, start, start_stride, by_row, a, a_stride, w, w_stride, rows, k, panels, following, lines
+):
     """z = start + A W for a group of panels."""
     v = lanes(z)
+    share = (SUMMED * TILE_ROWS + rows - 1) // rows
     for r in range(0, rows, TILE_ROWS):
+        ahead = at(following, r // TILE_ROWS * share * v)
         out, first, x, last = at(z, r * v), at(start, by_row * r * v), at(a, r * v), rows - 1 - r
         if panels >= TILE_PANELS:
-            _tile_3(out, z_stride, first, start_stride, by_row, x, a_stride, w, w_stride, k, last)
+            _tile_3(out, z_stride, first, start_stride, by_row, x, a_stride, w, w_stride, k, last, ahead, lines)
         elif panels == 2:
-            _tile_2(out, z_stride, first, start_stride, by_row, x, a_stride, w, w_stride, k, last)
+            _tile_2(out, z_stride, first, start_stride, by_row, x, a_stride, w, w_stride, k, last, ahead, lines)
         else:
-            _tile_1(out, z_stride, first, start_stride, by_row, x, a_stride, w, w_stride, k, last)
+            _tile_1(out, z_stride, first, start_stride, by_row, x, a_stride, w, w_stride, k, last, ahead, lines)
 
 
 @family(
@@ -82,11 +89,15 @@ def product(z, z_stride, a, a_stride, w, w_stride, b, rows, k, panels):
     if rows == 1:
         _product_of_a_row(z, z_stride, a, a_stride, w, w_stride, b, k, panels)
         return
+    share = (SUMMED * TILE_ROWS + rows - 1) // rows
+    blocks = min(SUMMED, k) // v
+    lines = (share + blocks - 1) // blocks if k * panels * v >= BEYOND_THE_CACHE else 0
     for group in range(groups_of(panels)):
         p, stop = group_of(panels, group)
         out = at(z, p * z_stride)
         start, start_stride, by_row = at(b, p * v), v, 0
         for first in range(0, k, SUMMED):
+            following = at(w, stop * w_stride) if first + SUMMED >= k else at(w, p * w_stride + (first + SUMMED) * v)
             x, weights = at(a, first // v * a_stride), at(w, p * w_stride + first * v)
             _add_products(
                 out,
@@ -101,6 +112,8 @@ def product(z, z_stride, a, a_stride, w, w_stride, b, rows, k, panels):
                 rows,
                 min(SUMMED, k - first),
                 stop - p,
+                following,
+                lines,
             )
             start, start_stride, by_row = out, z_stride, 1
 

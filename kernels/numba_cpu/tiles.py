@@ -17,6 +17,7 @@ from numba.extending import intrinsic
 from .intrinsics import (
     REGISTERS,
     VECTOR_BITS,
+    ask_for,
     call_llvm,
     llvm_vector,
     load_vector,
@@ -50,18 +51,22 @@ def _accumulators(builder: Any, real: Any, count: int, lanes: int = 0) -> list[A
 def product_tile(rows: int, panels: int, width: int = 0) -> Any:
     """An intrinsic for `rows` x `panels` vectors of Z = A W + b; `width` lanes instead of all.
 
-    tile(z, z_stride, start, start_stride, by_row, a, a_stride, w, w_stride, k, last): strides are
-    from panel to panel, k is the summed length. The sums begin with `start`: the bias (`by_row` 0)
-    or what z holds already (1). Rows beyond `last` repeat that row and write the same values again.
+    tile(z, z_stride, start, start_stride, by_row, a, a_stride, w, w_stride, k, last, ahead, lines):
+    strides are from panel to panel, k is the summed length. The sums begin with `start`: the bias
+    (`by_row` 0) or what z holds already (1). Rows beyond `last` repeat that row and write the same
+    values again. For every panel row of `a`, `lines` rows of each panel from `ahead` on, laid out
+    like w, are asked for.
     """
 
     @intrinsic
-    def tile(typingctx, z, z_stride, start, start_stride, by_row, a, a_stride, w, w_stride, k, last):
+    def tile(
+        typingctx, z, z_stride, start, start_stride, by_row, a, a_stride, w, w_stride, k, last, ahead, lines
+    ):
         real = z.dtype
         lanes = width or VECTOR_BITS // real.bitwidth
 
         def codegen(context, builder, sig, args):
-            z, z_stride, start, start_stride, by_row, a, a_stride, w, w_stride, k, last = args
+            z, z_stride, start, start_stride, by_row, a, a_stride, w, w_stride, k, last, ahead, lines = args
             offsets = []
             for row in range(rows):
                 within = builder.icmp_signed("<", _INT(row), last)
@@ -78,6 +83,11 @@ def product_tile(rows: int, panels: int, width: int = 0) -> Any:
                 left = builder.sub(k, done)
                 full = builder.icmp_signed("<", left, _INT(lanes))
                 count = builder.select(full, left, _INT(lanes))
+                with cgutils.for_range(builder, lines) as line:
+                    place = builder.add(builder.mul(block.index, lines), line.index)
+                    for v in range(panels):
+                        column = _offset(builder, ahead, w_stride, v)
+                        ask_for(builder, _offset(builder, column, place, lanes))
                 panel = _offset(builder, a, block.index, a_stride)
                 weights = _offset(builder, w, done, lanes)
                 with cgutils.for_range(builder, count) as lane:
@@ -100,7 +110,8 @@ def product_tile(rows: int, panels: int, width: int = 0) -> Any:
 
         integer = types.int64
         return types.void(
-            *(z, integer, w, integer, integer, a, integer, w, integer, integer, integer)
+            *(z, integer, w, integer, integer, a, integer, w, integer, integer, integer),
+            *(w, integer),
         ), codegen
 
     return tile
