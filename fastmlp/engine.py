@@ -20,7 +20,7 @@ from .architecture import threshold
 from .choices import numbers_of
 from .generators import Random
 from .kernels.contract import Array, Backend, Data, Network, Order, Plan, State, check_rule
-from .kernels.interrupts import deferred
+from .kernels.interrupts import deferred, held_back
 from .kernels.layout import length, parameter_segments, running_segments
 from .kernels.reference import UPDATES
 from .optimizers import Optimizer
@@ -208,7 +208,8 @@ class Engine:
         """Run a minibatch for each entry of `losses`, and count the updates.
 
         In one call of the kernels, but for sparse rows, which come in blocks, and where something
-        wants to look in before each batch.
+        wants to look in before each batch. Inside of `deferred`, Ctrl-C ends it early, after the
+        last update that was counted.
         """
         X: Any = data.X
         sparse = isinstance(X, SparseRows)
@@ -226,6 +227,8 @@ class Engine:
                     self._steps(part, block, Order("sequence"), batch, 0, left)
                 else:
                     self._steps(part, data, order, batch, place, left)
+                if held_back():  # the kernels may have left at once
+                    break
 
     def _steps(
         self, losses: Array, data: Data, order: Order, batch: int, first: int, rates: Array

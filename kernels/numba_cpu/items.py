@@ -17,6 +17,7 @@ from .intrinsics import at, lanes, like
 from .jit import DOUBLES, INTEGER, INTEGERS, POINTER, REAL, family, inline
 from .memory import layer_of, parameter, run_of
 from .products import transpose_tiles, weight_tiles
+from .team import halting
 from .updates import TRUST, fill_numbers, trusts, update_run
 
 
@@ -96,6 +97,8 @@ def gradient_items(m, t, f, share, training, rows, first, stop):
         layer = layer_of(t, number)
         begin, end = run_of(position, items_of(layer), first, stop)
         for item in range(begin, end):
+            if halting(t):
+                return
             low, high = tiles_of(layer, item)
             g = at(m, t[fields.GRADIENT] + layer[fields.W] + low * v * v)
             _tile_gradients(m, t, f, layer, g, share, rows, low, high)

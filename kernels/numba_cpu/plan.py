@@ -23,6 +23,11 @@ from .team import Company
 
 ALIGNMENT = 64
 
+LONG = 5e9
+"""Work (rows times `Plan.heft`) from which on a call listens for Ctrl-C: 0.5 s at 10 GFLOP/s, which
+is slow; 30 ms on two cores of today, and to listen costs 0.1 ms. A rule, not a stopwatch; no bit
+depends on it."""
+
 
 class _Allocator:
     """Hands out aligned stretches of one block of memory."""
@@ -54,6 +59,8 @@ class Plan:
         self.memory = np.zeros(0, self.dtype)
         self.team = 0
         self.flops = 6 * sum(layer.inputs * layer.columns for layer in network.layers)
+        self.heft = _heft(network, self.dtype)
+        self.brief = min(fields.BLOCK, int(3 * LONG / self.heft))
         self.narrow, self.online = _narrow(network, rule), _online(network, rule)
         self.reserve(1, 1)
 
@@ -96,6 +103,10 @@ class Plan:
         """Go back to a snapshot."""
         self.memory[: len(snapshot)] = snapshot
         self.fresh = False
+
+    def running_numbers(self) -> Array:
+        """A view of the running statistics."""
+        return self.memory[int(self.table[fields.RUNNING]) : int(self.table[fields.PERSISTENT])]
 
     def finite(self) -> bool:
         """Whether parameters, slots and running statistics are all finite numbers."""
@@ -141,6 +152,18 @@ class Plan:
         rows = _padded(layer.inputs, lanes) if segment.kind == "weights" else 1
         shape = (pieces, -(-layer.units // lanes), rows, lanes)
         return self.memory[start : start + int(np.prod(shape))].reshape(shape)
+
+
+def _heft(network: Network, dtype: np.dtype[Any]) -> float:
+    """A generous count of a row's floating-point operations, for estimates of time.
+
+    A number that a layer is given or makes counts as 100 beside the products.
+    """
+    lanes = lane_count(dtype.name)
+    made = sum(layer.pieces * _padded(layer.units, lanes) for layer in network.layers)
+    given = _padded(network.layers[0].inputs, lanes)
+    products = 6 * sum(layer.inputs * layer.columns for layer in network.layers)
+    return (products + 100 * (given + made)) * dtype.itemsize / 4
 
 
 def _narrow(network: Network, rule: Update) -> bool:
@@ -230,6 +253,7 @@ def _laid_out(plan: Plan, capacity: int, team: int) -> tuple[Array, Array, int]:
         table[fields.SLOT_U] = memory.take(flat.size)
     if slots > 1:
         table[fields.SLOT_V] = memory.take(flat.size)
+    table[fields.RUNNING] = memory.size
     for line in lines:
         if line[fields.NORM] == normalization.BATCH:
             for field in (fields.RUNNING_MEAN, fields.RUNNING_VARIANCE):
