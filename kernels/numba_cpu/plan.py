@@ -14,19 +14,16 @@ from typing import Any
 import numpy as np
 
 from ..contract import Array, Layer, Network, State, Update
+from ..forks import tell_after_fork
 from ..layout import Segment, parameter_segments, running_segments
 from . import activations, fields, losses, normalization, updates
 from .intrinsics import lane_count
 from .jit import prepare
 from .products import to_panels
 from .team import Company
+from .work import LONG, heft, padded
 
 ALIGNMENT = 64
-
-LONG = 5e9
-"""Work (rows times `Plan.heft`) from which on a call listens for Ctrl-C: 0.5 s at 10 GFLOP/s, which
-is slow; 30 ms on two cores of today, and to listen costs 0.1 ms. A rule, not a stopwatch; no bit
-depends on it."""
 
 
 class _Allocator:
@@ -51,7 +48,8 @@ class Plan:
         self.dtype = np.dtype(dtype)
         self.one = self.dtype.type(1)
         self.threads = 1
-        self.lock = threading.RLock()
+        self.after_fork()
+        tell_after_fork(self)
         self.company = Company()
         self.segments = parameter_segments(network)
         self.running = running_segments(network)
@@ -59,10 +57,14 @@ class Plan:
         self.memory = np.zeros(0, self.dtype)
         self.team = 0
         self.flops = 6 * sum(layer.inputs * layer.columns for layer in network.layers)
-        self.heft = _heft(network, self.dtype)
+        self.heft = heft(network, self.dtype)
         self.brief = min(fields.BLOCK, int(3 * LONG / self.heft))
         self.narrow, self.online = _narrow(network, rule), _online(network, rule)
         self.reserve(1, 1)
+
+    def after_fork(self) -> None:
+        """Make a new lock: nobody else is here who could have the old one."""
+        self.lock = threading.RLock()
 
     def reserve(self, rows: int, team: int) -> None:
         """Make room for batches of `rows` rows and teams of `team` threads."""
@@ -149,21 +151,9 @@ class Plan:
         line = fields.HEADER + segment.layer * fields.FIELDS
         start = base + int(self.table[line + _FIELD_OF[segment.kind]])
         pieces = layer.pieces if segment.shape[-1] == layer.columns else 1
-        rows = _padded(layer.inputs, lanes) if segment.kind == "weights" else 1
+        rows = padded(layer.inputs, lanes) if segment.kind == "weights" else 1
         shape = (pieces, -(-layer.units // lanes), rows, lanes)
         return self.memory[start : start + int(np.prod(shape))].reshape(shape)
-
-
-def _heft(network: Network, dtype: np.dtype[Any]) -> float:
-    """A generous count of a row's floating-point operations, for estimates of time.
-
-    A number that a layer is given or makes counts as 100 beside the products.
-    """
-    lanes = lane_count(dtype.name)
-    made = sum(layer.pieces * _padded(layer.units, lanes) for layer in network.layers)
-    given = _padded(network.layers[0].inputs, lanes)
-    products = 6 * sum(layer.inputs * layer.columns for layer in network.layers)
-    return (products + 100 * (given + made)) * dtype.itemsize / 4
 
 
 def _narrow(network: Network, rule: Update) -> bool:
@@ -203,10 +193,6 @@ _FIELD_OF = {
     "mean": fields.RUNNING_MEAN,
     "variance": fields.RUNNING_VARIANCE,
 }
-
-
-def _padded(count: int, lanes: int) -> int:
-    return -(-count // lanes) * lanes
 
 
 def _aligned(size: int, dtype: np.dtype[Any]) -> Array:

@@ -15,9 +15,10 @@ from .jit import entry
 from .narrow import train_narrow
 from .online import train_online
 from .phases import batch_gradient_phase, infer_team, train_team, update_phase
-from .plan import LONG, Plan
+from .plan import Plan
 from .random import signed
 from .team import run_team
+from .work import LONG, LONG_ITEMS, MANY_ROWS
 
 TRAIN, GRADIENTS, APPLY, INFER, REFRESH, NARROW, ONLINE = range(7)
 
@@ -86,10 +87,6 @@ def _team(plan: Plan, rows: int, batches: int, passes: int) -> int:
         return 1
     return min(plan.threads, int(work / (SMALL / 2)), max(1, rows // 8))
 
-
-LONG_ITEMS, MANY_ROWS = 6 * LONG, 256
-"""Work of a step, and its rows, from which on the gradient is a pass of its own, before the update:
-only then can it be left undone. The second pass costs what 100 multiply-adds a weight do."""
 
 WINDOW = 8_000_000
 """Cycles (2 to 4 ms) after which a team looks how long its threads have waited for one another."""
