@@ -72,8 +72,12 @@ def _online_entry(one, memory, table, numbers, flags):
 
 _SHORTCUTS = {NARROW: (train_narrow, _narrow_entry), ONLINE: (train_online, _online_entry)}
 
-SMALL = 9e5
-"""Multiply-adds of a batch (twice) below which a second thread costs more than it brings."""
+SMALL, LARGE = 9e5, 6e7
+"""Multiply-adds of a batch (twice) below which a second thread costs more than it brings, and from
+which on it pays; between them `Company` finds out, for it depends on the machine."""
+
+USUAL = 1e11
+"""Twice the multiply-adds that a thread does in a second: a guess for the first batches."""
 
 
 WORTH_A_THREAD = 5e7
@@ -238,9 +242,11 @@ def train_steps(
         table[fields.PATIENCE] = PATIENCE
         long = way == TRAIN and plan.heft * rows >= LONG
         table[fields.TWO_PASSES] = rows >= MANY_ROWS and plan.heft * rows >= LONG_ITEMS
+        work = plan.flops * rows
+        plan.company.begin(team, work / USUAL)
         done = made = 0
         while done < count:
-            size, part = plan.company.next_part(team, count - done)
+            size, part = plan.company.next_part(team, count - done, work < LARGE)
             part = 1 if long and len(plan.running_numbers()) else part
             table[fields.FIRST], table[fields.COUNT] = first + done, part
             table[fields.STEP], table[fields.DONE] = step + made, part
