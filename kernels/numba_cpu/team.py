@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from ..interrupts import deferred, held_back
 from . import fields
@@ -163,6 +164,9 @@ class _Crew:
         self.members: list[threading.Thread] = []
         self._call, self._size = call, 0
         self._ready = threading.Event()
+        self._finished: list[int] = []
+        self._over = threading.Lock()
+        self._over.acquire()
         try:
             for thread in range(first, team):
                 member = threading.Thread(target=self._work, args=(thread,), daemon=True)
@@ -176,34 +180,39 @@ class _Crew:
 
     def _work(self, thread: int) -> None:
         self._ready.wait()
-        if thread >= self._size:
-            return
         try:
-            result = self._call(thread, self._size)
+            if thread < self._size:
+                result = self._call(thread, self._size)
+                if thread == 0:
+                    self.result = result
         except BaseException as error:  # noqa: BLE001 - it is raised by `wait`
             self.error = error
-        else:
-            if thread == 0:
-                self.result = result
+        finally:
+            self._finished.append(thread)
+            if len(self._finished) == len(self.members):
+                with suppress(RuntimeError):  # two may think that they are the last
+                    self._over.release()
 
     def begin(self, size: int) -> None:
+        """Let the first `size` of the team work."""
         self._size = size
         self._ready.set()
 
     def wait(self, stop: Callable[[], None] | None, pressed: list[int]) -> None:
         """Wait for all; `stop` is called where Ctrl-C is pressed or a signal's handler raises.
 
-        What is raised meanwhile is passed on when nobody works any more.
+        What is raised meanwhile is passed on when nobody works any more. A lock, not
+        `Thread.join`: in Python 3.11 that takes a thread for ended once a handler has raised in it.
         """
-        while self.members:
+        while len(self._finished) < len(self.members):
             try:
-                self.members[-1].join(LOOK)
+                self._over.acquire(timeout=LOOK)
                 if stop is not None and (pressed or self.error is not None):
                     stop()
-                if not self.members[-1].is_alive():
-                    self.members.pop()
             except BaseException as error:  # noqa: BLE001 - it is raised when nobody works
                 self.error = error
+        for member in self.members:
+            member.join()
         if self.error is not None:
             raise self.error
 
