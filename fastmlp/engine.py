@@ -155,8 +155,12 @@ class Engine:
     def plan(self) -> Plan:
         """The plan, up to date and with the number of threads that is allowed now."""
         plan = self._built()
-        plan.threads = self.threads or get_num_threads()
+        plan.threads = self.allowed_threads()
         return plan
+
+    def allowed_threads(self) -> int:
+        """The number of threads that is allowed now."""
+        return self.threads or get_num_threads()
 
     def _built(self) -> Plan:
         if self._plan is None:
@@ -171,6 +175,10 @@ class Engine:
         if self._kernels is None:
             self._kernels = kernels.load(self.backend)
         return self._kernels
+
+    def gathered(self) -> tuple[str, ...]:
+        """Names of the dtypes of rows that the kernels convert themselves."""
+        return self.kernels().GATHERED
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles hold the numbers, not the plan."""

@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from .. import checks, choices
+from .. import blocks, choices
 from ..kernels.contract import Array, Data
 from ..network import MLP
 from . import lbfgs, networks, parameters
@@ -213,7 +213,7 @@ class BaseMLP(Stochastic, CallbackSupportMixin, BaseEstimator):
             and len(X) > 0
             and X.flags.c_contiguous
             and "feature_names_in_" not in self.__dict__
-            and checks.all_finite(X)
+            and blocks.all_finite(X)
         )
         # scikit-learn's check costs several times a small network's prediction, so arrays that
         # can only pass skip it.

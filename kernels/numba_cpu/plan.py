@@ -241,6 +241,8 @@ def _laid_out(plan: Plan, capacity: int, team: int) -> tuple[Array, Array, int]:
     if plan.narrow:
         parameters = sum(layer.inputs + 1 for layer in network.layers) * fields.NARROW_WIDTH
         table[fields.NARROW] = memory.take(4 * parameters + capacity * fields.NARROW_WIDTH)
+    if plan.online:
+        table[fields.LINES] = memory.take(2 * lines[0, fields.IN_PANELS] * lanes)
     _fill_header(table, plan, capacity)
     table[fields.TILES] = sum(line[fields.PANELS] * line[fields.IN_PANELS] for line in lines)
     table[fields.COLUMN_PANELS] = sum(line[fields.PANELS] for line in lines)
