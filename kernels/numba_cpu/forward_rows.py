@@ -96,6 +96,15 @@ def gather_target(m, t, one, row, r):
             goal[(j // v) * stride + j % v] = dense[j]
 
 
+@inline
+def _copy_row(target, stride, source, inputs):
+    v = lanes(target)
+    for p in range(inputs // v):
+        copy_vector(at(target, p * stride), at(source, p * v))
+    for j in range(inputs - inputs % v, inputs):
+        target[(j // v) * stride + j % v] = source[j]
+
+
 @family(types.void, POINTER, INTEGERS, REAL, INTEGER, INTEGER, INTEGER)
 def gather_rows(m, t, one, start, first, stop):
     """Copy the rows at places start + first ... start + stop of the order into the buffers.
@@ -103,21 +112,18 @@ def gather_rows(m, t, one, start, first, stop):
     Inputs go to panels, converted where they are in another precision; targets to panels of the
     outputs (class indices as one-hot rows).
     """
-    v = lanes(m)
+    v, kind = lanes(m), t[fields.ROW_KIND]
     inputs, stride = layer_of(t, 0)[fields.INPUTS], t[fields.CAPACITY] * v
     x = pointer_to(one, t[fields.X])
     for r in range(first, stop):
         row = row_at(t, start + r)
-        target = at(m, t[fields.INPUT] + r * v)
-        if t[fields.ROW_KIND] == OWN:
-            source = at(x, row * inputs)
-            for p in range(inputs // v):
-                copy_vector(at(target, p * stride), at(source, p * v))
-            for j in range(inputs - inputs % v, inputs):
-                target[(j // v) * stride + j % v] = source[j]
-        else:
-            convert_row(target, stride, row_address(t, row), inputs, t[fields.ROW_KIND])
+        if kind == OWN:
+            _copy_row(at(m, t[fields.INPUT] + r * v), stride, at(x, row * inputs), inputs)
         gather_target(m, t, one, row, r)
+    if kind != OWN:
+        for r in range(first, stop):
+            source = row_address(t, row_at(t, start + r))
+            convert_row(at(m, t[fields.INPUT] + r * v), stride, source, inputs, kind)
 
 
 @inline
