@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 import tracemalloc
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from fastmlp.kernels.contract import Array, Data, Layer, Network, Order, State, 
 from fastmlp.kernels.layout import length, parameter_segments
 
 GATHERED = kernels.load("numpy").GATHERED
+PAIRS = [(a, b) for a in GATHERED for b in ("float32", "float64") if a != b]
 OTHERS = ("longdouble", ">f4", ">f8", ">f2", ">u2", ">i8")
 ROWS, INPUTS = 70, 37
 Y = np.arange(ROWS) % 4
@@ -176,6 +178,41 @@ def test_small_rows_are_converted_at_once(
     assert _net(backend)._rows(X).dtype == np.float32
 
 
+ESTIMATORS = {
+    "classifier": {},
+    "float32": {"dtype": "float32"},
+    "early stopping": {"early_stopping": True},
+    "full batches": {"solver": "lbfgs"},
+    "regressor": {},
+}
+
+
+@pytest.mark.parametrize("case", ESTIMATORS)
+@pytest.mark.parametrize("given", [*GATHERED, ">i2", ">f4"])
+def test_estimators(case: str, given: str, backend: str, rng: np.random.Generator) -> None:
+    pytest.importorskip("sklearn")
+    from fastmlp import MLPClassifier, MLPRegressor
+
+    if case == "regressor":
+        kind, options = MLPRegressor, {}
+    else:
+        kind, options = MLPClassifier, ESTIMATORS[case]
+    X = drawn(rng, given) if np.dtype(given).itemsize < 4 else drawn(rng, given) % 5
+    X = X.astype(given)
+    follows = "float32" if given == "float32" else "float64"
+    wanted = X.astype(options.get("dtype", follows))
+    settings = {"hidden_layer_sizes": (5,), "max_iter": 3, "random_state": 1, "tol": 0.0}
+    for order in ("C", "Fortran", "backwards"):
+        one, other = (kind(backend=backend, **settings, **options) for _ in range(2))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            one.fit(ORDERS[order](X), Y)
+            other.fit(wanted, Y)
+        _same(one.coefs_, other.coefs_)
+        assert one.coefs_[0].dtype == other.coefs_[0].dtype == wanted.dtype
+        _same(one.predict(ORDERS[order](X)), other.predict(wanted))
+
+
 # What is refused
 
 LAST = (ROWS - 1, INPUTS - 1)
@@ -273,13 +310,10 @@ def test_a_system_that_gives_no_threads(monkeypatch: pytest.MonkeyPatch) -> None
 # The compiled conversion, and the shortcuts of the Numba backend
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("given", GATHERED)
+@pytest.mark.parametrize(("given", "dtype"), PAIRS)
 def test_compiled_conversion(given: str, dtype: str, rng: np.random.Generator) -> None:
     rows = pytest.importorskip("fastmlp.kernels.numba_cpu.rows")
     numbers = _every_kind_of_number(given, rng)
-    if given == dtype:
-        return
     code = rows.kind_of(np.dtype(given), np.dtype(dtype))
     convert = _compiled(rows.convert_row, dtype)
     lanes = _lanes(dtype)
@@ -396,6 +430,19 @@ def test_rows_that_are_gathered_take_no_memory(given: str, fast_backend: str) ->
     net = MLP((200, 2), backend=fast_backend, seed=0)
     net.fit(X[:64], y[:64], epochs=1)
     assert _peak(lambda: net.fit(X, y, epochs=1, batch_size=256)) < 0.1 * 4 * X.size
+
+
+@pytest.mark.usefixtures("usual_blocks")
+def test_estimators_take_no_memory_for_bytes(fast_backend: str) -> None:
+    pytest.importorskip("sklearn")
+    from fastmlp import MLPClassifier
+
+    X, y = np.ones((40_000, 200), np.uint8), np.arange(40_000) % 2
+    made = MLPClassifier((2,), max_iter=1, backend=fast_backend, tol=0.0)
+    made.partial_fit(X[:64], y[:64], classes=[0, 1])
+    assert _peak(lambda: made.partial_fit(X, y)) < 0.2 * 4 * X.size
+    if fast_backend != "numpy":  # which predicts all rows at once
+        assert _peak(lambda: made.predict(X)) < 0.2 * 4 * X.size
 
 
 @pytest.mark.usefixtures("usual_blocks")
