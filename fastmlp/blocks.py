@@ -92,8 +92,8 @@ def _parts(array: Array) -> Iterator[tuple[int, Array]]:
 def copied(array: Array, dtype: np.dtype[Any], threads: int) -> tuple[Array, bool]:
     """Copy rows, a matrix, to C order and `dtype`; also say whether all is finite there.
 
-    Fortran-ordered rows, 60000 x 784 float64 to float32: 58 ms on two threads, where one
-    ``astype`` takes 153 ms.
+    Fortran-ordered rows, 60000 x 784 float64 to float32: 100 ms on two threads, where one
+    ``astype`` and a look for NaN take 170 ms.
     """
     result = np.empty(array.shape, dtype)
     rows, columns = array.shape
