@@ -20,6 +20,7 @@ from .intrinsics import lane_count
 from .jit import prepare
 from .products import to_panels
 from .team import Company
+from .tiles import TILE_PANELS
 
 ALIGNMENT = 64
 
@@ -63,7 +64,7 @@ class Plan:
             return
         capacity = max(rows, team * fields.BLOCK, self.capacity)
         team = max(team, self.team)
-        capacity = -(-capacity // 8) * 8
+        capacity = _odd_lines(-(-capacity // 8) * 8, lane_count(self.dtype.name), self.dtype.itemsize)
         table, numbers, size = _laid_out(self, capacity, team)
         memory = _aligned(size, self.dtype)
         if self.capacity:
@@ -182,6 +183,12 @@ _FIELD_OF = {
 }
 
 
+def _odd_lines(rows, lanes, size):
+    per = max(1, 64 // (lanes * size))
+    lines = -(-rows // per)
+    return (lines | 1) * per
+
+
 def _padded(count: int, lanes: int) -> int:
     return -(-count // lanes) * lanes
 
@@ -259,6 +266,7 @@ def _describe(line: Array, layer: Layer, lanes: int) -> None:
     line[fields.BLOCKS] = -(-line[fields.IN_PANELS] // fields.ITEM_TILES)
     line[fields.UNIT_PANELS] = -(-layer.units // lanes)
     line[fields.PANELS] = layer.pieces * line[fields.UNIT_PANELS]
+    line[fields.GROUPS] = -(-line[fields.PANELS] // TILE_PANELS)
     line[fields.ACTIVATION] = activations.CODES[layer.activation]
     line[fields.NORM] = normalization.CODES[layer.normalization]
     line[fields.BETA] = layer.activation == "mpelu"
@@ -328,8 +336,9 @@ def _place_scratch(table: Array, lines: Array, memory: _Allocator, team: int, la
     table[fields.ZEROS] = memory.take(max(widest, int(lines[:, fields.IN_PANELS].max())) * lanes)
     table[fields.SCRATCH_DA] = widest * fields.BLOCK * lanes
     table[fields.SCRATCH_TERMS] = 2 * widest * fields.BLOCK * lanes
-    table[fields.SCRATCH_SIZE] = (
-        (2 * widest + int(lines[-1, fields.UNIT_PANELS])) * fields.BLOCK * lanes
+    table[fields.SCRATCH_SIZE] = max(
+        (2 * widest + int(lines[-1, fields.UNIT_PANELS])) * fields.BLOCK * lanes,
+        fields.ITEM_TILES * TILE_PANELS * lanes * lanes,
     )
     table[fields.SCRATCH] = memory.take(team * int(table[fields.SCRATCH_SIZE]))
 
