@@ -28,7 +28,7 @@ def checked_rows(engine: Engine, X: Any) -> Array:
         return as_array(X)
     if devices.holds(X):
         return devices.matrix(X, "X", inputs, engine.dtype, engine.backend)
-    return checks.matrix(X, "X", inputs, engine.dtype, engine.gathered(), engine.allowed_threads)
+    return checks.matrix(X, "X", inputs, engine.dtype, engine.gathered(), engine.most_threads)
 
 
 def checked_data(engine: Engine, X: Any, y: Any, w: Any, late: bool = False) -> Data:

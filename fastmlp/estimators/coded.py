@@ -40,7 +40,7 @@ class Accepted(NamedTuple):
     @classmethod
     def by(cls, engine: Engine) -> Accepted:
         """What an engine takes."""
-        return cls(engine.dtype, engine.gathered(), engine.allowed_threads)
+        return cls(engine.dtype, engine.gathered(), engine.most_threads)
 
     def left_alone(self, X: Any) -> tuple[str, ...]:
         """Names of dtypes that scikit-learn needn't convert, for the rows in X.

@@ -28,8 +28,8 @@ ITEM_TILES = 4
  ROW_LOSSES, ZEROS, SCRATCH, SCRATCH_SIZE, SCRATCH_DA, SCRATCH_TERMS, TILES, COLUMN_PANELS,
  X, LABELS, DENSE, SAMPLE_WEIGHTS, INDEX, ORDER, ORDER_KEY, ROWS, BATCH_ROWS, FIRST, COUNT,
  STEP, KEY, RATES, LOSSES_OUT, OUT, MODE, TRAINING, LISTED_ROWS, NARROW, RING, WINDOW, PATIENCE,
- DONE, ROW_KIND, ROW_BYTES, LINES) = range(55)
-HEADER = 56
+ DONE, HALT, TWO_PASSES, RUNNING, ROW_KIND, ROW_BYTES, LINES) = range(58)
+HEADER = 64
 (INPUTS, UNITS, PIECES, IN_PANELS, UNIT_PANELS, PANELS, ACTIVATION, NORM, DROPS, THRESHOLD,
  KEEPS_Y, W, B, U, V, SCALE, SHIFT, BETA, WT, LAYER_INPUT, Y, HAT, A, OUTPUT, DY, DZ, MASK, DU, DV,
  ROW_SPREAD, MEAN, SPREAD, RUNNING_MEAN, RUNNING_VARIANCE, RUNNING_SPREAD, SUMS, SQUARES,
@@ -44,9 +44,10 @@ THREAD_NUMBERS = 16
 """Per thread: the numbers of an update, on cache lines of their own."""
 THREAD_FLAGS = 64
 """Integers of a thread: its barrier count on a cache line of its own, then the round keys."""
-WAITED, COUNTED, SINCE, APART = 1, 2, 3, 4
+WAITED, COUNTED, SINCE, APART, LEFT = 1, 2, 3, 4, 5
 """Beside the count: cycles that a thread has waited, in all and before this window of time; for the
-team, on the line of thread 0: when the window began, and whether the team is to break up."""
+team, on the line of thread 0: when the window began, and whether the team is to break up. Then
+whether a thread has left work undone in this batch."""
 ROUND_KEYS = 16
 """Where these stand."""
 LISTED_AHEAD = 512
@@ -61,5 +62,8 @@ LOGITS, OUTPUTS, LOSS_ONLY = range(3)
 
 EVALUATION, GRADIENT_ONLY, UPDATING = range(3)
 """TRAINING: running statistics; batch statistics; batch statistics that move the running ones."""
+
+NEVER, POSSIBLE, WANTED = range(3)
+"""HALT: whether a call can be told to leave its work undone, and whether it is."""
 
 BETA_FLOOR = FLOORS["beta"]

@@ -2,8 +2,8 @@
 
 Items count from the first layer to the last. A layer's input panels are cut into blocks, its panels
 of columns into groups; an item is a block in a group, groups fastest: the block of inputs is read
-once and stays in the cache, and a thread's share of items needs little of what other threads have gathered. What
-belongs to columns (biases and the like) is done with the first block.
+once and stays in the cache, and a thread's share of items needs little of what other threads have
+gathered. What belongs to columns (biases and the like) is done with the first block.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from .intrinsics import at, lanes, like
 from .jit import DOUBLES, INTEGER, INTEGERS, POINTER, REAL, family, inline
 from .memory import layer_of, parameter, run_of
 from .products import group_of, transpose_tiles, weight_tiles
+from .team import halting
 from .updates import TRUST, fill_numbers, trusts, update_run
 
 
@@ -105,6 +106,8 @@ def gradient_items(m, t, f, share, training, rows, first, stop):
         stride = layer[fields.IN_PANELS] * v * v
         begin, end = run_of(position, items_of(layer), first, stop)
         for item in range(begin, end):
+            if halting(t):
+                return
             low, high, p0, p1 = item_of(layer, item)
             g = at(m, t[fields.GRADIENT] + layer[fields.W] + tile_at(layer, p0, low, v))
             _item_gradient(m, t, f, layer, g, stride, share, rows, low, high, p0, p1)

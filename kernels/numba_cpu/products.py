@@ -62,21 +62,31 @@ def _product_of_a_row(z, z_stride, a, a_stride, w, w_stride, b, k, panels):
 
 
 @inline
-def _add_products(
-    z, z_stride, start, start_stride, by_row, a, a_stride, w, w_stride, rows, k, panels, following, lines
-):
-    """z = start + A W for a group of panels."""
+def _add_products(z, z_to, start, start_to, by_row, a, a_to, w, w_to, rows, k, panels, ahead, pace):
+    """z = start + A W for a group of panels; ..._to are strides from panel to panel.
+
+    With a `pace`, the weights from `ahead` on are asked for: so many rows of them by each tile for
+    each panel of A.
+    """
     v = lanes(z)
-    share = (SUMMED * TILE_ROWS + rows - 1) // rows
     for r in range(0, rows, TILE_ROWS):
-        ahead = at(following, r // TILE_ROWS * share * v)
         out, first, x, last = at(z, r * v), at(start, by_row * r * v), at(a, r * v), rows - 1 - r
         if panels >= TILE_PANELS:
-            _tile_3(out, z_stride, first, start_stride, by_row, x, a_stride, w, w_stride, k, last, ahead, lines)
+            _tile_3(out, z_to, first, start_to, by_row, x, a_to, w, w_to, k, last, ahead, pace)
         elif panels == 2:
-            _tile_2(out, z_stride, first, start_stride, by_row, x, a_stride, w, w_stride, k, last, ahead, lines)
+            _tile_2(out, z_to, first, start_to, by_row, x, a_to, w, w_to, k, last, ahead, pace)
         else:
-            _tile_1(out, z_stride, first, start_stride, by_row, x, a_stride, w, w_stride, k, last, ahead, lines)
+            _tile_1(out, z_to, first, start_to, by_row, x, a_to, w, w_to, k, last, ahead, pace)
+        ahead = at(ahead, pace * (k // v) * v)
+
+
+@inline
+def _pace(rows, k, panels, v):
+    """How fast to ask for weights, so that the next SUMMED rows have come when they are used."""
+    if k * panels * v < BEYOND_THE_CACHE:
+        return 0
+    tiles = (rows + TILE_ROWS - 1) // TILE_ROWS * (SUMMED // v)
+    return (SUMMED + tiles - 1) // tiles
 
 
 @family(
@@ -89,16 +99,15 @@ def product(z, z_stride, a, a_stride, w, w_stride, b, rows, k, panels):
     if rows == 1:
         _product_of_a_row(z, z_stride, a, a_stride, w, w_stride, b, k, panels)
         return
-    share = (SUMMED * TILE_ROWS + rows - 1) // rows
-    blocks = min(SUMMED, k) // v
-    lines = (share + blocks - 1) // blocks if k * panels * v >= BEYOND_THE_CACHE else 0
+    pace = _pace(rows, k, panels, v)
     for group in range(groups_of(panels)):
         p, stop = group_of(panels, group)
-        out = at(z, p * z_stride)
+        out, weights = at(z, p * z_stride), at(w, p * w_stride)
         start, start_stride, by_row = at(b, p * v), v, 0
         for first in range(0, k, SUMMED):
-            following = at(w, stop * w_stride) if first + SUMMED >= k else at(w, p * w_stride + (first + SUMMED) * v)
-            x, weights = at(a, first // v * a_stride), at(w, p * w_stride + first * v)
+            x, part = at(a, first // v * a_stride), at(weights, first * v)
+            n = min(SUMMED, k - first)
+            ahead = at(part, n * v) if first + n < k else at(w, stop * w_stride)
             _add_products(
                 out,
                 z_stride,
@@ -107,13 +116,13 @@ def product(z, z_stride, a, a_stride, w, w_stride, b, rows, k, panels):
                 by_row,
                 x,
                 a_stride,
-                weights,
+                part,
                 w_stride,
                 rows,
-                min(SUMMED, k - first),
+                n,
                 stop - p,
-                following,
-                lines,
+                ahead,
+                pace,
             )
             start, start_stride, by_row = out, z_stride, 1
 

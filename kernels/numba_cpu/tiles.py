@@ -51,29 +51,27 @@ def _accumulators(builder: Any, real: Any, count: int, lanes: int = 0) -> list[A
 def product_tile(rows: int, panels: int, width: int = 0) -> Any:
     """An intrinsic for `rows` x `panels` vectors of Z = A W + b; `width` lanes instead of all.
 
-    tile(z, z_stride, start, start_stride, by_row, a, a_stride, w, w_stride, k, last, ahead, lines):
-    strides are from panel to panel, k is the summed length. The sums begin with `start`: the bias
+    tile(z, z_to, start, start_to, by_row, a, a_to, w, w_to, k, last, ahead, pace): ..._to are
+    strides from panel to panel, k is the summed length. The sums begin with `start`: the bias
     (`by_row` 0) or what z holds already (1). Rows beyond `last` repeat that row and write the same
-    values again. For every panel row of `a`, `lines` rows of each panel from `ahead` on, laid out
-    like w, are asked for.
+    values again. For every panel of `a`, `pace` rows of each panel from `ahead` on, laid out like
+    w, are asked for.
     """
 
     @intrinsic
-    def tile(
-        typingctx, z, z_stride, start, start_stride, by_row, a, a_stride, w, w_stride, k, last, ahead, lines
-    ):
+    def tile(typingctx, z, z_to, start, start_to, by_row, a, a_to, w, w_to, k, last, ahead, pace):
         real = z.dtype
         lanes = width or VECTOR_BITS // real.bitwidth
 
         def codegen(context, builder, sig, args):
-            z, z_stride, start, start_stride, by_row, a, a_stride, w, w_stride, k, last, ahead, lines = args
+            z, z_to, start, start_to, by_row, a, a_to, w, w_to, k, last, ahead, pace = args
             offsets = []
             for row in range(rows):
                 within = builder.icmp_signed("<", _INT(row), last)
                 offsets.append(builder.mul(builder.select(within, _INT(row), last), _INT(lanes)))
             sums = _accumulators(builder, real, rows * panels, lanes)
             for v in range(panels):
-                column = _offset(builder, start, start_stride, v)
+                column = _offset(builder, start, start_to, v)
                 for row in range(rows):
                     place = _offset(builder, column, offsets[row], by_row)
                     builder.store(load_vector(builder, real, place, lanes), sums[row * panels + v])
@@ -83,17 +81,17 @@ def product_tile(rows: int, panels: int, width: int = 0) -> Any:
                 left = builder.sub(k, done)
                 full = builder.icmp_signed("<", left, _INT(lanes))
                 count = builder.select(full, left, _INT(lanes))
-                with cgutils.for_range(builder, lines) as line:
-                    place = builder.add(builder.mul(block.index, lines), line.index)
+                with cgutils.for_range(builder, pace) as line:
+                    place = builder.add(builder.mul(block.index, pace), line.index)
                     for v in range(panels):
-                        column = _offset(builder, ahead, w_stride, v)
+                        column = _offset(builder, ahead, w_to, v)
                         ask_for(builder, _offset(builder, column, place, lanes))
-                panel = _offset(builder, a, block.index, a_stride)
+                panel = _offset(builder, a, block.index, a_to)
                 weights = _offset(builder, w, done, lanes)
                 with cgutils.for_range(builder, count) as lane:
                     line = _offset(builder, weights, lane.index, lanes)
                     columns = [
-                        load_vector(builder, real, _offset(builder, line, w_stride, v), lanes)
+                        load_vector(builder, real, _offset(builder, line, w_to, v), lanes)
                         for v in range(panels)
                     ]
                     for row in range(rows):
@@ -102,7 +100,7 @@ def product_tile(rows: int, panels: int, width: int = 0) -> Any:
                         for v in range(panels):
                             _fma(builder, sums[row * panels + v], number, columns[v])
             for v in range(panels):
-                out = _offset(builder, z, z_stride, v)
+                out = _offset(builder, z, z_to, v)
                 for row in range(rows):
                     target = builder.gep(out, [offsets[row]])
                     store_vector(builder, real, builder.load(sums[row * panels + v]), target)
@@ -152,9 +150,7 @@ def weight_tile_of(inputs: int, panels: int, width: int = 0) -> Any:
                     for v in range(panels)
                 ]
                 for i in range(own):
-                    number = splat(
-                        builder, real, builder.load(builder.gep(line, [_INT(i)])), lanes
-                    )
+                    number = splat(builder, real, builder.load(builder.gep(line, [_INT(i)])), lanes)
                     for v in range(panels):
                         _fma(builder, sums[i * panels + v], number, deltas[v])
             for total, goal in zip(sums, goals, strict=True):
