@@ -11,6 +11,7 @@ from .activations import ACTIVATIONS
 from .losses import LOGIT_LOSSES, LOSSES
 from .normalization import NORMALIZATIONS
 from .plan import Plan, make_plan
+from .rows import GATHERED
 from .steps import backprop, forward, row_losses, train_steps, update
 from .updates import UPDATES
 
@@ -18,6 +19,7 @@ NAME = "cupy"
 
 __all__ = [
     "ACTIVATIONS",
+    "GATHERED",
     "LOGIT_LOSSES",
     "LOSSES",
     "NAME",

@@ -17,6 +17,7 @@ from .online import train_online
 from .phases import batch_gradient_phase, infer_team, train_team, update_phase
 from .plan import Plan
 from .random import signed
+from .rows import OWN, kind_of
 from .team import run_team
 from .work import LONG, LONG_ITEMS, MANY_ROWS
 
@@ -50,7 +51,7 @@ def _infer_entry(one, memory, table, numbers, flags, X, out, mode):
     Arrays, not addresses: to ask NumPy for two of these takes 1.4 us.
     """
     m, t = pointer_to(one, memory), integers_at(table)
-    t[fields.X], t[fields.ROWS] = X.ctypes.data, len(X)
+    t[fields.X], t[fields.ROWS], t[fields.ROW_KIND] = X.ctypes.data, len(X), OWN
     t[fields.OUT], t[fields.MODE] = out.ctypes.data, mode
     t[fields.LABELS] = t[fields.DENSE] = t[fields.SAMPLE_WEIGHTS] = 0
     t[fields.ORDER], t[fields.TRAINING] = fields.SEQUENCE, fields.EVALUATION
@@ -148,6 +149,8 @@ def _whole(plan: Plan, job: int, team: int, long: bool) -> float:
 def _bind(plan: Plan, X_: Array, T: Array | None, w: Array | None) -> None:
     table = plan.table
     table[fields.X], table[fields.ROWS] = X_.ctypes.data, len(X_)
+    table[fields.ROW_KIND] = kind_of(X_.dtype, plan.dtype)
+    table[fields.ROW_BYTES] = X_.shape[1] * X_.itemsize
     table[fields.LABELS] = table[fields.DENSE] = table[fields.SAMPLE_WEIGHTS] = 0
     if T is not None:
         table[fields.LABELS if T.ndim == 1 else fields.DENSE] = T.ctypes.data
@@ -159,7 +162,8 @@ def _bind(plan: Plan, X_: Array, T: Array | None, w: Array | None) -> None:
 def forward(plan: Plan, out: Array, X: Array, logits: bool) -> None:
     """Fill out (N, O) with logits or outputs: running statistics, no dropout, any N."""
     mode = fields.LOGITS if logits else fields.OUTPUTS
-    if len(X) <= plan.brief and plan.fresh and X.flags.writeable:
+    usual = X.dtype == plan.dtype and X.flags.writeable  # other types would compile anew
+    if len(X) <= plan.brief and plan.fresh and usual:
         with plan.lock:
             _infer_entry(plan.one, *plan.addresses, X, out, mode)
     else:
