@@ -1,0 +1,72 @@
+"""Which way a network's steps take on a device: tiers, from the plainest to the fastest.
+
+``generic`` multiplies by CuPy and starts every launch by itself; it runs on any GPU. ``lt``
+multiplies by cuBLASLt, so that a whole training step is captured in a graph and started at once.
+
+The rule: ``lt`` on GPUs of compute capability 8.0 and up where cuBLASLt can be loaded, else
+``generic``. It looks at nothing that changes from run to run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+
+import cupy
+
+from . import cublaslt, gemm
+from .device import DeviceArray
+
+VARIABLE = "FASTMLP_GPU_TIER"
+"""Names the tier of the networks that are built from now on."""
+
+TIERS = ("lt", "generic")
+
+CAPABILITY = 80
+"""Oldest GPU of ``lt``, times ten: the first with tf32 and bfloat16."""
+
+Maker = Callable[[DeviceArray, DeviceArray, DeviceArray], Callable[[], None]]
+"""(out, A, B) -> what fills out with A B; A and B may be transposed views."""
+
+
+def chosen() -> str:
+    """The tier of a new plan on the current device.
+
+    Raises
+    ------
+    ValueError
+        `VARIABLE` names no tier, or one that is not to be had here.
+    """
+    wanted = os.environ.get(VARIABLE, "")
+    if wanted not in ("", *TIERS):
+        raise ValueError(f"{VARIABLE} must be one of {', '.join(TIERS)}; got {wanted!r}")
+    reason = None if wanted == "generic" else _unfit()
+    if wanted == "lt" and reason is not None:
+        raise ValueError(f"{VARIABLE} is 'lt', which can't be used here: {reason}")
+    return wanted or ("generic" if reason else "lt")
+
+
+def _unfit() -> str | None:
+    """Why the current device has no ``lt``."""
+    capability = int(cupy.cuda.Device().compute_capability)
+    if capability < CAPABILITY:
+        return f"the GPU has compute capability {capability / 10}, which is below 8.0"
+    return cublaslt.missing()
+
+
+def products(tier: str, precision: str) -> Maker:
+    """What makes the products of a plan."""
+    multiply = gemm.product(precision)
+    if tier == "generic":
+        return partial(partial, multiply)
+    own = cublaslt.Products(precision)
+
+    def make(out: DeviceArray, A: DeviceArray, B: DeviceArray) -> Callable[[], None]:
+        try:
+            return own(out, A, B)
+        except cublaslt.Unsupported:
+            # Of a shape that cuBLASLt refuses; it can't be captured, but it runs.
+            return partial(multiply, out, A, B)
+
+    return make
