@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastmlp import MLP, Adam, kernels, training
+from fastmlp import MLP, kernels, training
 from fastmlp.datasets import load_digits
 from fastmlp.kernels.contract import Data, Order, Update
 

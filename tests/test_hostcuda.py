@@ -181,6 +181,15 @@ def test_cublas_refuses_what_would_make_a_hidden_copy() -> None:
         standin.matmul(a, a, out=a)
 
 
+def cuda() -> Any:
+    return standin.module().cuda
+
+
+def _on_default(x: Any) -> None:
+    with cuda().Stream():
+        x.fill(0)
+
+
 CAPTURED: dict[str, Any] = {
     "an allocation": lambda x: standin.empty(1),
     "a copy of an array": lambda x: x.copy(),
@@ -189,7 +198,7 @@ CAPTURED: dict[str, Any] = {
     "page-locked memory": lambda x: cuda().alloc_pinned_memory(8),
     "waiting for a stream": lambda x: cuda().Stream(non_blocking=True).synchronize(),
     "waiting for an event": lambda x: cuda().Event().synchronize(),
-    "the default stream": lambda x: _on_default(x),
+    "the default stream": _on_default,
     "another capture": lambda x: cuda().Stream(non_blocking=True).begin_capture(),
 }
 """What breaks a capture."""
@@ -200,15 +209,6 @@ REFUSED: dict[str, Any] = {
     "random numbers": lambda x: standin.random(3),
 }
 """What CuPy itself refuses, so that the capture goes on."""
-
-
-def cuda() -> Any:
-    return standin.module().cuda
-
-
-def _on_default(x: Any) -> None:
-    with cuda().Stream():
-        x.fill(0)
 
 
 def _captured(x: Any, *steps: Any) -> Any:

@@ -51,7 +51,7 @@ WORKSPACE = 32 << 20
 """Most bytes of scratch memory that an algorithm may want: what NVIDIA advises for Hopper."""
 
 ALIGNED = 256
-"""Bytes; a pointer that is a multiple of more counts as this, which is the library's own default."""
+"""Bytes, the library's own default: a pointer that is a multiple of more counts as this."""
 
 
 class Algorithm(ctypes.Structure):
@@ -93,7 +93,7 @@ SIGNATURES: Mapping[str, tuple[Any, ...]] = MappingProxyType(
         "cublasLtMatmul": (*(_HANDLE,) * 14, _SIZE, _HANDLE),
     }
 )
-"""Every function that is called -> its arguments; pointers, and what they point to, are addresses."""
+"""Every function that is called -> its arguments; handles and pointers are addresses."""
 
 
 class Arithmetic(NamedTuple):
@@ -114,11 +114,11 @@ ARITHMETIC: Mapping[str, Arithmetic] = MappingProxyType(
 )
 
 _TYPES: Mapping[str, int] = MappingProxyType(
-    {"float32": R_32F, "float64": R_64F, "uint16": R_16BF}
+    {"float32": R_32F, "float64": R_64F, "uint16": R_16BF},
 )
 
 
-class Unsupported(Exception):
+class UnsupportedError(Exception):
     """The library has no algorithm for a product."""
 
 
@@ -169,7 +169,7 @@ def call(name: str, *arguments: Any) -> None:
 
     Raises
     ------
-    MemoryError, Unsupported, RuntimeError
+    MemoryError, UnsupportedError, RuntimeError
         By the status that it returns.
     """
     check(name, getattr(library(), name)(*arguments))
@@ -180,7 +180,7 @@ def check(name: str, status: int) -> None:
     if status == 0:
         return
     text = f"{name} gave CUBLAS_STATUS_{STATUSES.get(status, status)}"
-    kinds: dict[int, type[Exception]] = {3: MemoryError, 15: Unsupported}
+    kinds: dict[int, type[Exception]] = {3: MemoryError, 15: UnsupportedError}
     raise kinds.get(status, RuntimeError)(text)
 
 
@@ -233,7 +233,7 @@ class Products:
 
         Raises
         ------
-        Unsupported
+        UnsupportedError
             The library has no algorithm for it.
         """
         return partial(_run, Product(self, out, A, B, bias))
@@ -287,7 +287,7 @@ class Product:
             *(third, third, preference, 1, ctypes.byref(result), ctypes.byref(count)),
         )
         if count.value == 0 or result.state != 0:
-            raise Unsupported("cuBLASLt has no algorithm for a product")
+            raise UnsupportedError("cuBLASLt has no algorithm for a product")
         return result
 
     def _arguments(

@@ -49,6 +49,7 @@ class Plan:
         self.kernels = kernels_of(KERNELS_OF[dtype])
         self.tier = tiers.chosen()
         self.product = tiers.products(self.tier, dtype)
+        self.joins_biases = self.tier == "lt" and dtype in tiers.JOINING
         self.dtype: np.dtype[Any] = self.kernels.dtype
         self.threads = 1
         self.lock = threading.RLock()

@@ -77,11 +77,15 @@ class Passes:
         """All layers; `outputs`: the last activation too, where the loss does not need it."""
         for number, layer in enumerate(self.layers):
             views, Z = self.parameters[number], self.z_of(number)
-            yield self.plan.product(Z, self.x_of(number), self.weights[number])
             last = number == len(self.layers) - 1
             bias: DeviceArray | None = views["biases"]
-            if layer.normalization is not None or (last and self.joined and not outputs):
+            # Elsewhere the activation adds it, on its way through Z.
+            alone = layer.normalization is not None or (last and self.joined and not outputs)
+            within = bias if alone and self.plan.joins_biases else None
+            yield self.plan.product(Z, self.x_of(number), self.weights[number], within)
+            if alone and within is None:
                 yield self.kernels.launch("add_bias", Z.size, Z, bias, *Z.shape)
+            if alone:
                 bias = None
             if layer.normalization is not None:
                 yield from self._normalize(number, views)

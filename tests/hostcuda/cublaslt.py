@@ -20,9 +20,8 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-
 from .cublas import COMPUTE_32F, COMPUTE_64F, FAST_TF32, R_16BF, R_32F, R_64F, Matrix, product
-from .machine import MACHINE, Work, get_current_stream
+from .machine import ALIGNMENT, MACHINE, Work, get_current_stream
 
 TROUBLE: list[str] = []
 
@@ -47,7 +46,7 @@ _objects: dict[int, dict[Any, Any]] = {}
 _refused: list[Callable[[Matrix, Matrix, Matrix], bool]] = []
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """A call that the library would refuse."""
 
     def __init__(self, status: int, what: str) -> None:
@@ -57,7 +56,7 @@ class Refused(Exception):
 
 def _need(fits: bool, what: str, status: int = INVALID_VALUE) -> None:
     if not fits:
-        raise Refused(status, what)
+        raise RefusedError(status, what)
 
 
 def _created(where: int, fields: dict[Any, Any]) -> None:
@@ -215,7 +214,7 @@ def cublasLtMatmul(
     need = _workspace(matrices)
     _need(need <= size, f"{need} bytes of workspace, not {size}")
     if need:
-        _need((workspace or 0) % 256 == 0, "the workspace is not aligned")
+        _need((workspace or 0) % min(256, ALIGNMENT) == 0, "the workspace is not aligned")
         memories.append(MACHINE.holder(workspace or 0, size))
     _apart(addresses, matrices)
     if fields[7] == 4:
@@ -278,10 +277,10 @@ def _pointer(function: Callable[..., None], arguments: tuple[Any, ...]) -> Any:
     def guarded(*given: Any) -> int:
         try:
             function(*given)
-        except Refused as error:
+        except RefusedError as error:
             TROUBLE.append(str(error))
             return error.status
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, C would not see it
             TROUBLE.append(f"{type(error).__name__}: {error}")
             return INVALID_VALUE
         return 0

@@ -6,9 +6,8 @@ then: whatever else it tries is refused, and what would break a capture breaks t
 
 from __future__ import annotations
 
-import bisect
-import ctypes
 import itertools
+import os
 import threading
 import weakref
 from collections.abc import Callable
@@ -18,8 +17,9 @@ import numpy as np
 
 Host = np.ndarray[Any, np.dtype[Any]]
 
-ALIGNMENT = 512
-"""Bytes: where CuPy's memory pool starts an array."""
+ALIGNMENT = 1 if "FASTMLP_HOSTCUDA_FLAGS" in os.environ else 512
+"""Bytes: where CuPy's memory pool starts an array. With sanitizers arrays have no slack, so that
+what is written behind their end is seen."""
 
 
 class OutOfMemoryError(MemoryError):
@@ -50,9 +50,7 @@ class Machine:
         self.launches = 0
         self.replays = 0
         self.events: list[tuple[str, int, str]] = []
-        self._starts: list[int] = []
-        self._memories: dict[int, Any] = {}
-        self._lock = threading.RLock()
+        self.memories: dict[int, Any] = {}
         self._thread = threading.local()
 
     # Streams
@@ -101,35 +99,18 @@ class Machine:
     def take(self, size: int) -> None:
         """Count bytes as used."""
         self.allow("an allocation")
-        with self._lock:
-            if self.used + size > self.total:
-                raise OutOfMemoryError(f"Out of memory allocating {size} bytes")
-            self.used += size
-            self.allocations += 1
-
-    def keep(self, memory: Memory) -> None:
-        """Know memory by its address."""
-        with self._lock:
-            bisect.insort(self._starts, memory.start)
-            self._memories[memory.start] = weakref.ref(memory)
-
-    def give(self, memory: Memory) -> None:
-        """Count it as free."""
-        with self._lock:
-            self.used -= memory.size
-            if memory.size:
-                self._starts.remove(memory.start)
-                del self._memories[memory.start]
+        if self.used + size > self.total:
+            raise OutOfMemoryError(f"Out of memory allocating {size} bytes")
+        self.used += size
+        self.allocations += 1
 
     def holder(self, address: int, size: int) -> Memory:
         """The memory in which a stretch lies that a library is given by its address."""
-        with self._lock:
-            place = bisect.bisect_right(self._starts, address) - 1
-            start = self._starts[place] if place >= 0 else 0
-            memory: Memory | None = self._memories[start]() if place >= 0 else None
-        if memory is None or address + size > start + memory.size:
-            raise ValueError(f"an illegal memory access: {size} bytes at {address:#x}")
-        return memory
+        for start, found in list(self.memories.items()):
+            memory: Memory | None = found()
+            if memory is not None and start <= address and address + size <= start + memory.size:
+                return memory
+        raise ValueError(f"an illegal memory access: {size} bytes at {address:#x}")
 
 
 MACHINE = Machine()
@@ -139,32 +120,24 @@ class Memory:
     """Counts its bytes as used, and is known by their address, as long as a view of it is alive."""
 
     def __init__(self, size: int) -> None:
-        self.size = 0
+        self.size = self.start = 0
         MACHINE.take(size)
         self.size = size
-        self.bytes = allocated(size)
+        self.bytes = _allocated(size)
         self.start = self.bytes.ctypes.data
-        if size:
-            MACHINE.keep(self)
+        MACHINE.memories[self.start] = weakref.ref(self)
 
     def __del__(self) -> None:
-        MACHINE.give(self)
+        # Short: Ctrl-C in here would be lost.
+        MACHINE.used -= self.size
+        MACHINE.memories.pop(self.start, None)
 
 
-_LIBC = ctypes.CDLL(None)
-_LIBC.free.argtypes = (ctypes.c_void_p,)
-
-
-def allocated(size: int) -> Host:
-    """Bytes of the host that lie as CuPy's; a sanitizer sees what is written behind them."""
-    address = ctypes.c_void_p()
-    if _LIBC.posix_memalign(ctypes.byref(address), ctypes.c_size_t(ALIGNMENT), max(size, 1)):
-        raise OutOfMemoryError(f"no memory for {size} bytes")
-    owner = (ctypes.c_ubyte * max(size, 1)).from_address(address.value or 0)
-    weakref.finalize(owner, _LIBC.free, address.value)
-    bytes_: Host = np.frombuffer(owner, np.uint8)[:size]
-    bytes_[...] = 0xFF
-    return bytes_
+def _allocated(size: int) -> Host:
+    """Bytes of the host that begin where CuPy's would, and show what was not written."""
+    found: Host = np.full(size + ALIGNMENT - 1, 0xFF, np.uint8)
+    shift = -found.ctypes.data % ALIGNMENT
+    return found[shift : shift + size]
 
 
 class Event:
