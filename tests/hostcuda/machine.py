@@ -106,7 +106,8 @@ class Machine:
 
     def holder(self, address: int, size: int) -> Memory:
         """The memory in which a stretch lies that a library is given by its address."""
-        for start, found in list(self.memories.items()):
+        # A copy: the collector may come in between, and take something out.
+        for start, found in self.memories.copy().items():
             memory: Memory | None = found()
             if memory is not None and start <= address and address + size <= start + memory.size:
                 return memory
