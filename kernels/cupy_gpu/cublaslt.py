@@ -118,7 +118,7 @@ _TYPES: Mapping[str, int] = MappingProxyType(
 )
 
 
-class UnsupportedError(Exception):
+class UnsupportedError(RuntimeError):
     """The library has no algorithm for a product."""
 
 
@@ -210,7 +210,7 @@ class Workspace:
     """Scratch memory of one plan, whose products run one after another."""
 
     def __init__(self) -> None:
-        self.array: DeviceArray = None
+        self.array: DeviceArray | None = None
 
     def of(self, size: int) -> DeviceArray:
         """At least `size` bytes. What was given out before lives as long as its product."""
@@ -295,7 +295,7 @@ class Product:
     ) -> tuple[Any, ...]:
         first, second, third = self.layouts
         a, b, c = (ctypes.c_void_p(matrix.data.ptr) for matrix in (B, A, out))
-        scratch = ctypes.c_void_p(self.scratch.data.ptr if size else None)
+        scratch = ctypes.c_void_p(None if self.scratch is None else self.scratch.data.ptr)
         return (
             *(handle(), self.operation, ctypes.byref(self.one), a, first, b, second),
             *(ctypes.byref(self.zero), c, third, c, third, ctypes.byref(self.algorithm)),

@@ -132,19 +132,18 @@ def _train(
     _set_clock(plan, first, step, key, order.key)
     plan.listing(order.listed)
     whole = min(count, max(0, total // batch - first))
-    streamed = None
+    coming_rows: Iterator[Launch] = iter(())
     if isinstance(data.X, Streamed):
         size = min(batch, total)
-        streamed = data.X.batches(plan.kernels, plan.buffers.X, order, size, first, count)
+        coming_rows = data.X.batches(plan.kernels, plan.buffers.X, order, size, first, count)
     for batches, rows in ((whole, batch), (count - whole, total % batch)):
         build = partial(_training, plan, data, order, batch, rows)
-        if batches and streamed is None:
-            plan.run((rows, batch, order.kind), build, batches)
+        if batches and isinstance(data.X, Streamed):
+            _run_streamed(build(), coming_rows, batches)
         elif batches:
-            _run_streamed(build(), streamed, batches)
-    if streamed is not None:
-        # To its end: an event says that the last slab may be written to again.
-        _run(list(streamed))
+            plan.run((rows, batch, order.kind), build, batches)
+    # To its end: an event says that the last slab may be written to again.
+    _run(list(coming_rows))
     losses[...] = plan.losses[:count].get()
     return int(plan.clock.get()[2])
 
