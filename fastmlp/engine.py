@@ -192,11 +192,11 @@ class Engine:
             self._plan = plan
         return self._plan
 
-    def tier(self) -> str | None:
-        """Which way the steps take, on backends that have several; see the backend's ``tiers``."""
+    def way(self) -> Any:
+        """Which way the steps take, on backends that have several; None on the others."""
         if self._plan is not None:
-            return getattr(self._plan, "tier", None)
-        return getattr(self.kernels(), "chosen_tier", lambda: None)()
+            return getattr(self._plan, "way", None)
+        return getattr(self.kernels(), "chosen_way", lambda: None)()
 
     def kernels(self) -> Backend:
         """The backend's module; looking for it costs more than a small batch."""

@@ -198,8 +198,8 @@ class MLP(Parametrized, Predictor):
     def summary(self) -> str:
         """Return a table of the layers and what they learn."""
         engine = self._engine
-        tier = engine.tier()
-        backend = self.backend if tier is None else f"{self.backend} (tier {tier})"
+        way = engine.way()
+        backend = self.backend if way is None else f"{self.backend} ({way})"
         return describe(engine.network, engine.precision, backend, self.optimizer)
 
     # Training

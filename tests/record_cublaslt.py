@@ -70,6 +70,9 @@ cublasStatus_t (*choose)(cublasLtHandle_t, cublasLtMatmulDesc_t, cublasLtMatrixL
     cublasLtMatrixLayout_t, cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,
     cublasLtMatmulPreference_t, int, cublasLtMatmulHeuristicResult_t *, int *) =
     cublasLtMatmulAlgoGetHeuristic;
+cublasStatus_t (*check)(cublasLtHandle_t, cublasLtMatmulDesc_t, cublasLtMatrixLayout_t,
+    cublasLtMatrixLayout_t, cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,
+    const cublasLtMatmulAlgo_t *, cublasLtMatmulHeuristicResult_t *) = cublasLtMatmulAlgoCheck;
 cublasStatus_t (*multiply)(cublasLtHandle_t, cublasLtMatmulDesc_t, const void *, const void *,
     cublasLtMatrixLayout_t, const void *, cublasLtMatrixLayout_t, const void *, const void *,
     cublasLtMatrixLayout_t, void *, cublasLtMatrixLayout_t, const cublasLtMatmulAlgo_t *, void *,

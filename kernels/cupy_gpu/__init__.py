@@ -13,7 +13,7 @@ from .losses import LOGIT_LOSSES, LOSSES
 from .normalization import NORMALIZATIONS
 from .plan import Plan, make_plan
 from .steps import backprop, forward, row_losses, train_steps, update
-from .tiers import chosen as chosen_tier
+from .tiers import chosen as chosen_way
 from .updates import UPDATES
 
 NAME = "cupy"
@@ -27,7 +27,7 @@ __all__ = [
     "UPDATES",
     "Plan",
     "backprop",
-    "chosen_tier",
+    "chosen_way",
     "forward",
     "incoming",
     "make_plan",

@@ -5,7 +5,8 @@ allocated is done when a program is built, so that running it is one call: descr
 the algorithm and the workspace belong to each product.
 
 The algorithm is the first one of the library's own heuristic, never the winner of a race: the same
-library, device and shape take the same one, and so the bits are the same from run to run.
+library, device and shape take the same one, and so the bits are the same from run to run. Only a
+file that somebody made and named (`choices`) says otherwise.
 """
 
 from __future__ import annotations
@@ -90,6 +91,7 @@ SIGNATURES: Mapping[str, tuple[Any, ...]] = MappingProxyType(
         "cublasLtMatmulPreferenceSetAttribute": _ATTRIBUTE,
         "cublasLtMatmulPreferenceDestroy": (_HANDLE,),
         "cublasLtMatmulAlgoGetHeuristic": (*(_HANDLE,) * 7, _INT, _HANDLE, _HANDLE),
+        "cublasLtMatmulAlgoCheck": (_HANDLE,) * 8,
         "cublasLtMatmul": (*(_HANDLE,) * 14, _SIZE, _HANDLE),
     }
 )
@@ -220,10 +222,11 @@ class Workspace:
 
 
 class Products:
-    """Makes the products of one plan."""
+    """Makes the products of one plan; `chosen` has algorithms by `Product.key`."""
 
-    def __init__(self, precision: str) -> None:
+    def __init__(self, precision: str, chosen: Mapping[str, bytes] = MappingProxyType({})) -> None:
         self.arithmetic = ARITHMETIC[precision]
+        self.chosen = chosen
         self.workspace = Workspace()
 
     def __call__(
@@ -266,37 +269,66 @@ class Product:
             _set("MatmulDesc", self.operation, DESC_BIAS_POINTER, address)
         self.layouts = [_layout(matrix) for matrix in (B, A, out)]
         self.kept = (out, A, B, bias)
-        chosen = self._choose((B, A, out, out))
-        self.algorithm = chosen.algorithm
         self.one, self.zero = kind.number(1), kind.number(0)
-        size = chosen.workspace
-        self.scratch = products.workspace.of(size) if size else None
-        self.arguments = self._arguments(out, A, B, size)
+        self.key = self._key(kind.compute)
+        self.workspace = products.workspace
+        saved = products.chosen.get(self.key)
+        self.use(self.ranked(1)[0] if saved is None else self._checked(saved))
 
-    def _choose(self, matrices: tuple[DeviceArray, ...]) -> Heuristic:
-        """The library's first choice for these layouts and alignments."""
+    def _key(self, compute: int) -> str:
+        """All that an algorithm depends on, in words."""
+        out, A, B, bias = self.kept
+        (rows, inner), columns = A.shape, B.shape[1]
+        turned = "".join("NT"[not matrix.flags.c_contiguous] for matrix in (A, B))
+        types = ",".join(matrix.dtype.name for matrix in (A, B, out))
+        aligned = ",".join(str(alignment(matrix.data.ptr)) for matrix in (A, B, out))
+        end = "" if bias is None else f" bias {alignment(bias.data.ptr)}"
+        return f"{compute} {turned} {rows}x{inner}x{columns} {types} {aligned}{end}"
+
+    def ranked(self, most: int) -> list[Heuristic]:
+        """The library's choices for these layouts and alignments, the best first; up to `most`."""
+        out, A, B, _ = self.kept
         preference = _made("MatmulPreference")
         _set("MatmulPreference", preference, PREF_WORKSPACE, ctypes.c_uint64(WORKSPACE))
-        for attribute, matrix in zip(PREF_ALIGNMENTS, matrices, strict=True):
+        for attribute, matrix in zip(PREF_ALIGNMENTS, (B, A, out, out), strict=True):
             aligned = ctypes.c_uint32(alignment(matrix.data.ptr))
             _set("MatmulPreference", preference, attribute, aligned)
         first, second, third = self.layouts
-        result, count = Heuristic(), ctypes.c_int()
+        results, count = (Heuristic * most)(), ctypes.c_int()
         call(
             *("cublasLtMatmulAlgoGetHeuristic", handle(), self.operation, first, second),
-            *(third, third, preference, 1, ctypes.byref(result), ctypes.byref(count)),
+            *(third, third, preference, most, ctypes.byref(results), ctypes.byref(count)),
         )
-        if count.value == 0 or result.state != 0:
+        found = [result for result in results[: count.value] if result.state == 0]
+        if not found:
             raise UnsupportedError("cuBLASLt has no algorithm for a product")
+        return found
+
+    def _checked(self, saved: bytes) -> Heuristic:
+        """An algorithm of a file, if the library takes it for this product."""
+        algorithm, result = Algorithm.from_buffer_copy(saved), Heuristic()
+        first, second, third = self.layouts
+        status = library().cublasLtMatmulAlgoCheck(
+            *(handle(), self.operation, first, second, third, third),
+            *(ctypes.byref(algorithm), ctypes.byref(result)),
+        )
+        if status != 0 or result.workspace > WORKSPACE:
+            raise ValueError(
+                f"the file of choices has an algorithm for {self.key} that can't be used"
+            )
+        result.algorithm = algorithm
         return result
 
-    def _arguments(
-        self, out: DeviceArray, A: DeviceArray, B: DeviceArray, size: int
-    ) -> tuple[Any, ...]:
+    def use(self, chosen: Heuristic) -> None:
+        """Take an algorithm for all runs from now on."""
+        size = chosen.workspace
+        self.algorithm = chosen.algorithm
+        self.scratch = self.workspace.of(size) if size else None
+        out, A, B, _ = self.kept
         first, second, third = self.layouts
         a, b, c = (ctypes.c_void_p(matrix.data.ptr) for matrix in (B, A, out))
         scratch = ctypes.c_void_p(None if self.scratch is None else self.scratch.data.ptr)
-        return (
+        self.arguments = (
             *(handle(), self.operation, ctypes.byref(self.one), a, first, b, second),
             *(ctypes.byref(self.zero), c, third, c, third, ctypes.byref(self.algorithm)),
             *(scratch, size),

@@ -47,9 +47,9 @@ class Plan:
         self.network = network
         self.rule = rule
         self.kernels = kernels_of(KERNELS_OF[dtype])
-        self.tier = tiers.chosen()
-        self.product = tiers.products(self.tier, dtype)
-        self.joins_biases = self.tier == "lt" and dtype in tiers.JOINING
+        self.way = tiers.chosen()
+        self.product = tiers.products(self.way, dtype)
+        self.joins_biases = self.way.tier == "lt" and dtype in tiers.JOINING
         self.dtype: np.dtype[Any] = self.kernels.dtype
         self.threads = 1
         self.lock = threading.RLock()
@@ -166,7 +166,7 @@ class Plan:
 
     def run(self, key: Any, build: Callable[[], Program], count: int) -> None:
         """Run what belongs to a key on the held rows, `count` times."""
-        _kept(self.runs, key, lambda: Runs(build(), self.tier == "lt")).run(count)
+        _kept(self.runs, key, lambda: Runs(build(), self.way.tier == "lt")).run(count)
 
     def release(self) -> None:
         """Let go of rows on the device, and of all that was captured with them."""

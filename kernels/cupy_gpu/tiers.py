@@ -12,10 +12,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import cupy
 
-from . import cublaslt, gemm
+from . import choices, cublaslt, gemm
 from .device import DeviceArray
 
 VARIABLE = "FASTMLP_GPU_TIER"
@@ -39,14 +40,31 @@ Maker = Callable[..., Callable[[], None]]
 """(out, A, B, bias=None) -> what fills out with A B; A and B may be transposed views."""
 
 
-def chosen() -> str:
-    """The tier of a new plan on the current device.
+class Way(NamedTuple):
+    """How a plan computes."""
+
+    tier: str
+    choices: choices.Choices
+
+    def __str__(self) -> str:
+        """As a network's summary says it."""
+        return f"tier {self.tier}" + (f", choices {self.choices.name}" if self.choices.name else "")
+
+
+def chosen() -> Way:
+    """The way of a new plan on the current device.
 
     Raises
     ------
-    ValueError
-        `VARIABLE` names no tier, or one that is not to be had here.
+    OSError, ValueError
+        `VARIABLE` names no tier, or one that is not to be had here; or `choices.VARIABLE` a file
+        that can't be used.
     """
+    tier = _tier()
+    return Way(tier, choices.in_use() if tier == "lt" else choices.NONE)
+
+
+def _tier() -> str:
     wanted = os.environ.get(VARIABLE, "")
     if wanted not in ("", *TIERS):
         raise ValueError(f"{VARIABLE} must be one of {', '.join(TIERS)}; got {wanted!r}")
@@ -64,9 +82,9 @@ def _unfit() -> str | None:
     return cublaslt.missing()
 
 
-def products(tier: str, precision: str) -> Maker:
+def products(way: Way, precision: str) -> Maker:
     """What makes the products of a plan."""
-    return _plain(precision) if tier == "generic" else _own(precision)
+    return _plain(precision) if way.tier == "generic" else _own(precision, way.choices)
 
 
 def _plain(precision: str) -> Maker:
@@ -80,8 +98,8 @@ def _plain(precision: str) -> Maker:
     return make
 
 
-def _own(precision: str) -> Maker:
-    own, plain = cublaslt.Products(precision), _plain(precision)
+def _own(precision: str, made: choices.Choices) -> Maker:
+    own, plain = cublaslt.Products(precision, made.algorithms), _plain(precision)
 
     def make(
         out: DeviceArray, A: DeviceArray, B: DeviceArray, bias: DeviceArray | None = None

@@ -17,6 +17,7 @@ import itertools
 import struct
 import types
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -37,6 +38,10 @@ COMBINATIONS = {
 # Attribute -> format of its value; those of a pointer and of 64 bits have eight bytes.
 OPERATION = {3: "i", 4: "i", 7: "I", 8: "Q"}
 PREFERENCE = {1: "Q", 5: "I", 6: "I", 7: "I", 8: "I"}
+
+ALGORITHMS = 3
+"""How many the heuristic knows for each product; USED counts their runs."""
+USED: Counter[int] = Counter()
 
 EPILOGUES = {1, 4}
 """None, and a bias for each row of D."""
@@ -145,11 +150,29 @@ def cublasLtMatmulAlgoGetHeuristic(
     aligned = tuple(wishes[name] for name in (5, 6, 7, 8))
     need = _workspace(matrices)
     _need(need <= wishes[1], f"{need} bytes of workspace, of {wishes[1]}", NOT_SUPPORTED)
-    made = struct.pack("QIIII", _mark(fields, matrices), *aligned).ljust(64, b"\0")
-    packed = made + struct.pack("Qif4i", need, 0, 1.0, 0, 0, 0, 0)
     _need(wanted >= 1, "no room for a result")
+    given = min(wanted, ALGORITHMS)
+    packed = b"".join(
+        struct.pack("QIIIIQ", _mark(fields, matrices), *aligned, place).ljust(64, b"\0")
+        + struct.pack("Qif4i", need, 0, 1.0, 0, 0, 0, 0)
+        for place in range(given)
+    )
     ctypes.memmove(results, packed, len(packed))
-    ctypes.c_int.from_address(count).value = 1
+    ctypes.c_int.from_address(count).value = given
+
+
+def cublasLtMatmulAlgoCheck(
+    handle: int, operation: int, a: int, b: int, c: int, d: int, algorithm: int, result: int
+) -> None:
+    _found(handle, "handle")
+    matrices = [_found(layout, "layout")["matrix"] for layout in (a, b, c, d)]
+    fields = _found(operation, "operation")
+    _fitting(fields, matrices)
+    made = ctypes.string_at(algorithm, 64)
+    fits = struct.unpack("Q", made[:8])[0] == _mark(fields, matrices)
+    _need(fits, "an algorithm that was chosen for something else", NOT_SUPPORTED)
+    packed = made + struct.pack("Qif4i", _workspace(matrices), 0, 1.0, 0, 0, 0, 0)
+    ctypes.memmove(result, packed, len(packed))
 
 
 def _fitting(fields: dict[Any, Any], matrices: list[Matrix]) -> None:
@@ -204,7 +227,7 @@ def cublasLtMatmul(
     number = ctypes.c_double if scale == R_64F else ctypes.c_float
     factors = [number.from_address(where).value for where in (alpha, beta)]
     _need(factors == [1, 0], f"the stand-in multiplies by 1 and 0, not by {factors}", NOT_SUPPORTED)
-    mark, *aligned = struct.unpack("QIIII", ctypes.string_at(algorithm, 24))
+    mark, *aligned, place = struct.unpack("QIIIIQ", ctypes.string_at(algorithm, 32))
     _need(mark == _mark(fields, matrices), "an algorithm that was chosen for something else")
     addresses = [A, B, C, D]
     pairs = zip(addresses, matrices, strict=True)
@@ -222,6 +245,7 @@ def cublasLtMatmul(
     _need(stream == (get_current_stream().ptr or None), f"stream {stream} is not the current one")
 
     def run() -> None:
+        USED[place] += 1
         if need:
             ctypes.memset(workspace or 0, 0xFF, need)
         x, y = matrices[0].read(A, fields[3]), matrices[1].read(B, fields[4])
@@ -267,6 +291,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., None], tuple[Any, ...]]] = {
         cublasLtMatmulAlgoGetHeuristic,
         (*(_POINTER,) * 7, _INT, _POINTER, _POINTER),
     ),
+    "cublasLtMatmulAlgoCheck": (cublasLtMatmulAlgoCheck, (_POINTER,) * 8),
     "cublasLtMatmul": (cublasLtMatmul, (*(_POINTER,) * 14, _SIZE, _POINTER)),
 }
 

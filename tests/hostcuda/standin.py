@@ -281,7 +281,11 @@ def module() -> types.ModuleType:
     made.cuda = types.SimpleNamespace(  # type: ignore[attr-defined]
         cublas=types.SimpleNamespace(gemmEx=cublas.gemmEx),
         get_cublas_handle=lambda: cublas.HANDLE,
-        runtime=types.SimpleNamespace(memGetInfo=memory_info, getDevice=lambda: 0),
+        runtime=types.SimpleNamespace(
+            memGetInfo=memory_info,
+            getDevice=lambda: 0,
+            getDeviceProperties=lambda device: {"name": b"Stand-in"},
+        ),
         Device=lambda: types.SimpleNamespace(id=0, compute_capability="90"),
         Event=Event,
         Stream=Stream,
