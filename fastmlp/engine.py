@@ -193,10 +193,12 @@ class Engine:
         return self._plan
 
     def way(self) -> Any:
-        """Which way the steps take, on backends that have several; None on the others."""
-        if self._plan is not None:
-            return getattr(self._plan, "way", None)
-        return getattr(self.kernels(), "chosen_way", lambda: None)()
+        """Which way the plan's steps take, on backends that have several; None on the others."""
+        return getattr(self._plan, "way", None)
+
+    def coming_way(self) -> Any:
+        """As `way`, also before there is a plan."""
+        return self.way() or getattr(self.kernels(), "chosen_way", lambda: None)()
 
     def kernels(self) -> Backend:
         """The backend's module; looking for it costs more than a small batch."""

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import copy
 import gc
-import importlib
-import json
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -50,7 +47,7 @@ BACKEND = kernels.load("cupy")
 
 import cupy  # noqa: E402
 
-from fastmlp.kernels.cupy_gpu import choices, cublaslt, graphs, tiers  # noqa: E402
+from fastmlp.kernels.cupy_gpu import cublaslt, graphs, tiers  # noqa: E402
 
 if ON_DEVICE and tiers._unfit() is not None:
     pytest.skip(str(tiers._unfit()), allow_module_level=True)
@@ -373,10 +370,8 @@ def test_larger_batches_take_the_graphs_with_the_buffers(rng: np.random.Generato
 def test_graphs_go_with_their_rows() -> None:
     net, kept = _net(dtype="float64"), X.copy()
     labels = Y.copy()
-    looked: list[int] = []
     for rows in (kept, kept[:200].copy(), kept):
         net.fit(rows, labels[: len(rows)], epochs=1, batch_size=32)
-        looked.append(len(_runs(net)))
     # Targets are copied for a fit: with them its graphs go.
     del rows
     gc.collect()
@@ -427,6 +422,7 @@ def test_a_diverging_epoch_is_taken_back(tier: str, choose: Any) -> None:
     assert np.isfinite(net.history.loss).all()  # type: ignore[union-attr]
 
 
+@over_the_stand_in
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
 def test_an_interrupted_capture_counts_no_step(
     error: type[BaseException], monkeypatch: pytest.MonkeyPatch
@@ -517,93 +513,3 @@ def test_biases_may_be_added_within_products(
     relative = {"tf32": 1e-3, "float32": 1e-4, "float64": 1e-9}[precision]
     np.testing.assert_allclose(results[1][0], results[0][0], rtol=relative)
     assert results[0][1] - results[1][1] == (3 if normalization else 1)
-
-
-# Algorithms that somebody has chosen by time
-
-
-@pytest.fixture
-def tuning(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The command that makes a file; over the stand-in the last algorithm is the fastest."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
-    monkeypatch.delitem(sys.modules, "tune_gpu", raising=False)
-    tune = importlib.import_module("tune_gpu")
-    if not ON_DEVICE:
-        monkeypatch.setattr(tune, "REPEATS", 1)
-        elapsed = iter(np.repeat([3.0, 2.0, 1.0] * 1000, tune.REPEATS + 3))
-        monkeypatch.setattr(cupy.cuda, "get_elapsed_time", lambda start, end: next(elapsed))
-    return tune
-
-
-@over_the_stand_in
-def test_choices_are_made_used_and_named(
-    tuning: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "choices.json"
-    for batch in (32, 12):  # the short last batch too
-        tuning.main([str(path), "--layers", "64", "40", "33", "10", "--batch", str(batch)])
-    record = json.loads(path.read_text())
-    assert len(record["products"]) == 16
-    plain = _net()
-    wanted = plain.fit(X, Y, epochs=2, batch_size=32).loss
-    monkeypatch.setenv("FASTMLP_GPU_CHOICES", str(path))
-    standin_lt.USED.clear()
-    net = _net()
-    assert net.fit(X, Y, epochs=2, batch_size=32).loss == wanted  # here they are all the same
-    # All but the single row of the warm-up, for which nothing was chosen.
-    assert set(standin_lt.USED) == {0, standin_lt.ALGORITHMS - 1}
-    assert standin_lt.USED[0] == 3
-    name = net._engine.way().choices.name
-    assert f"backend cupy (tier lt, choices {name})" in net.summary()
-    assert "choices" not in plain.summary()
-    net.save(tmp_path / "net")
-    plain.save(tmp_path / "plain")
-    assert f'"choices": "{name}"'.encode() in _header(tmp_path / "net")
-    assert b"choices" not in _header(tmp_path / "plain")
-    assert MLP.load(tmp_path / "net").fit(X, Y, epochs=1, batch_size=32).loss
-
-
-def _header(path: Path) -> bytes:
-    """A file's configuration, as readable text."""
-    return path.read_bytes().replace(b"\\", b"")
-
-
-BAD_FILES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
-    "no JSON": (lambda record: "[", "holds no choices"),
-    "a list": (lambda record: "[]", "holds no choices"),
-    "no products": (lambda record: {"device": 1, "library": 2}, "holds no choices"),
-    "no bytes": (lambda record: record | {"products": {"a": "xyz"}}, "holds no choices"),
-    "too few bytes": (lambda record: record | {"products": {"a": "00"}}, "of the wrong size"),
-    "another device": (lambda record: record | {"device": "Z"}, "was made for .*'Z'"),
-    "another library": (lambda record: record | {"library": 1}, "was made for .* 1}, and this"),
-}
-
-
-@pytest.mark.parametrize("what", BAD_FILES)
-def test_choices_that_do_not_belong_here_are_refused(
-    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "choices.json"
-    choices.write(path, {})
-    change, message = BAD_FILES[what]
-    made = change(json.loads(path.read_text()))
-    path.write_text(made if isinstance(made, str) else json.dumps(made))
-    monkeypatch.setenv("FASTMLP_GPU_CHOICES", str(path))
-    with pytest.raises(ValueError, match=f"FASTMLP_GPU_CHOICES: .*{message}"):
-        _net().fit(X, Y, epochs=1)
-
-
-@over_the_stand_in
-def test_an_algorithm_that_does_not_serve_is_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    net = _net()
-    net.fit(X, Y, epochs=1, batch_size=32)
-    program = net._engine._plan.programs["train", 32, True, False]  # type: ignore[union-attr]
-    keys = [step.args[0].key for step in program if type(step).__name__ == "partial"]
-    path = tmp_path / "choices.json"
-    choices.write(path, dict.fromkeys(keys, bytes(64)))
-    monkeypatch.setenv("FASTMLP_GPU_CHOICES", str(path))
-    with pytest.raises(ValueError, match="the file of choices has an algorithm .* can't be used"):
-        _net().fit(X, Y, epochs=1, batch_size=32)
-    standin_lt.TROUBLE.clear()
