@@ -84,7 +84,7 @@ def test_choices_are_made_used_and_named(
     assert f'"choices": "{name}"'.encode() in _header(tmp_path / "net")
     assert b"choices" not in _header(tmp_path / "plain")
     monkeypatch.delenv("FASTMLP_GPU_CHOICES")
-    loaded, going = MLP.load(tmp_path / "net"), MLP.load(tmp_path / "plain")
+    loaded, going = (MLP.load(tmp_path / name, backend="cupy") for name in ("net", "plain"))
     again = loaded.fit(X, Y, epochs=1, batch_size=32).loss
     assert again == going.fit(X, Y, epochs=1, batch_size=32).loss
     assert not loaded._engine.way().choices.name
