@@ -74,6 +74,9 @@ def packed(
         "epochs": engine.epochs,
         "metadata": metadata,
     }
+    way = engine.way()
+    if way is not None and way.choices.name:  # bits depend on them
+        config["choices"] = way.choices.name
     state = engine.state()
     arrays = {s.name: s.view(state.parameters) for s in parameter_segments(network)}
     for number, slot in enumerate(state.slots):
