@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastmlp import kernels
+from fastmlp import MLP, kernels
 from fastmlp.kernels.contract import Array, Data, Layer, Network, Order, State, Update
 from fastmlp.kernels.layout import length, parameter_segments, running_segments
 
@@ -319,7 +319,7 @@ def _python(code: str, folder: Path = ROOT, **environment: str) -> subprocess.Co
 
 TRAIN_ONCE = """
 import numpy as np
-from fastmlp import kernels
+from fastmlp import MLP, kernels
 from fastmlp.kernels.contract import *
 from fastmlp.kernels.layout import length, parameter_segments
 backend = kernels.load("numba")
@@ -409,7 +409,7 @@ def test_an_edited_kernel_is_compiled_anew(tmp_path: Path) -> None:
     (tmp_path / "fastmlp" / "kernels").symlink_to("../kernels")
     code = """
 import numpy as np
-from fastmlp import kernels
+from fastmlp import MLP, kernels
 A = np.empty((1, 1))
 kernels.load("numba").ACTIVATIONS["tanh"].forward(A, np.ones((1, 1)), (), 0.0)
 print(A[0, 0])
@@ -442,3 +442,16 @@ print(os.waitpid(child, 0)[1])
 """
     )
     assert result.stdout.strip() == "0", result.stderr
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_numbers_below_the_normal_ones_are_zeros_inside_only(dtype: str) -> None:
+    if platform.machine() not in ("x86_64", "AMD64"):
+        pytest.skip("other processors are not slowed down by them")
+    tiny = np.finfo(dtype).tiny / 4
+    net = MLP((3, 2), "identity", loss="mse", dtype=dtype, backend="numba", seed=0)
+    net.weights, net.biases = [np.full((3, 2), tiny, dtype)], [np.zeros(2, dtype)]
+    assert not net.forward(np.ones((1, 3), dtype)).any()
+    assert not net.forward(np.ones((200, 3), dtype)).any()
+    net.fit(np.ones((200, 3), dtype), np.ones((200, 2), dtype), epochs=1)
+    assert np.array([tiny], dtype)[0] * np.array([1], dtype)[0] > 0

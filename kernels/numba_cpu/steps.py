@@ -9,9 +9,9 @@ import numpy as np
 from ..contract import Array, Data, Order
 from . import fields
 from .columns import spread_running
-from .intrinsics import integers_at, pointer_to
+from .intrinsics import integers_at, pointer_to, restore_tiny, tiny_to_zero
 from .items import transpose_weights
-from .jit import entry
+from .jit import entry, inline
 from .narrow import train_narrow
 from .online import train_online
 from .phases import batch_gradient_phase, infer_team, train_team, update_phase
@@ -24,10 +24,9 @@ from .work import LONG, LONG_ITEMS, MANY_ROWS
 TRAIN, GRADIENTS, APPLY, INFER, REFRESH, NARROW, ONLINE = range(7)
 
 
-@entry
-def _entry(job, one, memory, table, numbers, flags, thread, team):
-    m, t = pointer_to(one, memory), integers_at(table)
-    f, flags = pointer_to(1.0, numbers), integers_at(flags)
+@inline
+def _done(job, m, t, f, flags, thread, team):
+    """Do a thread's part of a job; returns its number."""
     if job == TRAIN:
         return float(train_team(m, t, f, flags, thread, team))
     if job == GRADIENTS:
@@ -45,11 +44,21 @@ def _entry(job, one, memory, table, numbers, flags, thread, team):
 
 
 @entry
+def _entry(job, one, memory, table, numbers, flags, thread, team):
+    before = tiny_to_zero()
+    m, t = pointer_to(one, memory), integers_at(table)
+    result = _done(job, m, t, pointer_to(1.0, numbers), integers_at(flags), thread, team)
+    restore_tiny(before)
+    return result
+
+
+@entry
 def _infer_entry(one, memory, table, numbers, flags, X, out, mode):
     """A forward pass of few rows on one thread, for which Python's part would be most of the time.
 
     Arrays, not addresses: to ask NumPy for two of these takes 1.4 us.
     """
+    before = tiny_to_zero()
     m, t = pointer_to(one, memory), integers_at(table)
     t[fields.X], t[fields.ROWS], t[fields.ROW_KIND] = X.ctypes.data, len(X), OWN
     t[fields.OUT], t[fields.MODE] = out.ctypes.data, mode
@@ -57,18 +66,25 @@ def _infer_entry(one, memory, table, numbers, flags, X, out, mode):
     t[fields.ORDER], t[fields.TRAINING] = fields.SEQUENCE, fields.EVALUATION
     t[fields.HALT] = fields.NEVER
     infer_team(m, t, pointer_to(1.0, numbers), integers_at(flags), 0, 1)
+    restore_tiny(before)
 
 
 @entry
 def _narrow_entry(one, memory, table, numbers, flags):
+    before = tiny_to_zero()
     m, t = pointer_to(one, memory), integers_at(table)
-    return train_narrow(m, t, pointer_to(1.0, numbers), integers_at(flags))
+    made = train_narrow(m, t, pointer_to(1.0, numbers), integers_at(flags))
+    restore_tiny(before)
+    return made
 
 
 @entry
 def _online_entry(one, memory, table, numbers, flags):
+    before = tiny_to_zero()
     m, t = pointer_to(one, memory), integers_at(table)
-    return train_online(m, t, pointer_to(1.0, numbers), integers_at(flags))
+    made = train_online(m, t, pointer_to(1.0, numbers), integers_at(flags))
+    restore_tiny(before)
+    return made
 
 
 _SHORTCUTS = {NARROW: (train_narrow, _narrow_entry), ONLINE: (train_online, _online_entry)}
