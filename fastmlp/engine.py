@@ -206,6 +206,10 @@ class Engine:
             self._kernels = kernels.load(self.backend)
         return self._kernels
 
+    def gathered(self) -> tuple[str, ...]:
+        """Names of the dtypes of rows that the kernels convert themselves."""
+        return self.kernels().GATHERED
+
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles hold the numbers, not the plan."""
         self.state()

@@ -12,6 +12,7 @@ from .activations import ACTIVATIONS
 from .losses import LOGIT_LOSSES, LOSSES
 from .normalization import NORMALIZATIONS
 from .plan import Plan, make_plan
+from .rows import GATHERED
 from .steps import backprop, forward, row_losses, train_steps, update
 from .tiers import chosen as chosen_way
 from .updates import UPDATES
@@ -20,6 +21,7 @@ NAME = "cupy"
 
 __all__ = [
     "ACTIVATIONS",
+    "GATHERED",
     "LOGIT_LOSSES",
     "LOSSES",
     "NAME",

@@ -11,6 +11,9 @@ from .plan import Plan, Program
 from .random import shuffle_bits
 from .streaming import Streamed, too_large
 
+GATHERED = ("uint8", "float16")
+"""Names of the dtypes of X that stay as they are: what is wider would take longer to come."""
+
 ORDERS = {"sequence": 0, "keyed": 1, "array": 2}
 
 

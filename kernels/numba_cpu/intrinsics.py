@@ -71,16 +71,6 @@ def lanes(typingctx, pointer):
 
 
 @intrinsic
-def bytes_of(typingctx, pointer):
-    """Bytes of one number of the pointer's precision, a constant."""
-
-    def codegen(context, builder, sig, args):
-        return context.get_constant(types.int64, pointer.dtype.bitwidth // 8)
-
-    return types.int64(pointer), codegen
-
-
-@intrinsic
 def like(typingctx, x, value):
     """`value` in the precision of the number or pointer `x`."""
     real = x.dtype if isinstance(x, types.CPointer) else x
