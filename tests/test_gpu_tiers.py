@@ -104,6 +104,7 @@ def _no_library(name: str) -> Any:
 def test_generic_where_lt_can_not_be_had(
     why: str, choose: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    cublaslt._missing.cache_clear()
     if why == "an old device":
         monkeypatch.setattr(cupy.cuda, "Device", _Old)
         reason = "compute capability 7.5"
@@ -117,6 +118,7 @@ def test_generic_where_lt_can_not_be_had(
     choose("lt")
     with pytest.raises(ValueError, match=f"FASTMLP_GPU_TIER is 'lt'.*{reason}"):
         tiers.chosen()
+    cublaslt._missing.cache_clear()
 
 
 class _Old:

@@ -159,6 +159,11 @@ def _handle(device: int) -> int:
 
 def missing() -> str | None:
     """Say why cuBLASLt can't be used on the current device, or None."""
+    return _missing(cupy.cuda.runtime.getDevice())
+
+
+@cache  # every new plan asks, and a search for the library takes a while
+def _missing(device: int) -> str | None:
     try:
         handle()
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
