@@ -11,11 +11,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from .. import checks, choices
+from .. import blocks, checks, choices, kernels
 from ..kernels.contract import Array, Data
 from ..network import MLP
+from ..threads import get_num_threads
 from . import lbfgs, networks, parameters
-from .coded import Coded, sparse_or_dense
+from .coded import Accepted, Coded
 from .scikit_callbacks import CallbackSupportMixin, begun
 from .scores import Held
 from .stochastic import Stochastic
@@ -73,15 +74,20 @@ class BaseMLP(Stochastic, CallbackSupportMixin, BaseEstimator):
     ) -> Any:
         parameters.hidden_sizes(self.hidden_layer_sizes)  # a bad size, before anything changes
         first = not hasattr(self, "coefs_") or (not self.warm_start and not single)
-        wanted = (np.float64, np.float32) if self.dtype is None else choices.precision(self.dtype)
+        own = ("float64", "float32") if self.dtype is None else (choices.precision(self.dtype),)
+        numbers = [choices.numbers_of(name) for name in own]
+        wanted = (*numbers, *self._accepted(own[0]).left_alone(X))
         X, y = self._checked_targets(
             X, y, accept_sparse=["csr", "csc"], multi_output=True, dtype=wanted, reset=first
         )
-        coded = self._coded(y, X.dtype, first, single)
+        single_precision = self.dtype is None and X.dtype == np.float32
+        precision = "float32" if single_precision else own[0]
+        accepted = self._accepted(precision)
+        coded = self._coded(y, accepted.dtype, first, single)
         weights = self._weights(X, y, sample_weight, single)
-        rows = sparse_or_dense(X)
+        rows = accepted.rows(X)
         rng = check_random_state(self.random_state)
-        net = self._network(rows, coded, weights, rng, first)
+        net = self._network(rows, coded, precision, weights, rng, first)
         tasks = begun(self, X, y, sample_weight)
         if self.solver == "lbfgs":
             self._refuse_for_lbfgs(X_val)
@@ -108,12 +114,25 @@ class BaseMLP(Stochastic, CallbackSupportMixin, BaseEstimator):
             raise ValueError("sample_weight must not be zero for every row")
         return weights
 
+    def _accepted(self, precision: str) -> Accepted:
+        name = choices.backend(self.backend, precision)
+        # L-BFGS passes over the rows hundreds of times: it wants them converted once.
+        gathered = () if self.solver == "lbfgs" else kernels.load(name).GATHERED
+        numbers = choices.numbers_of(precision)
+        return Accepted(numbers, gathered, lambda: self.n_threads or get_num_threads())
+
     def _network(
-        self, rows: Any, coded: Coded, weights: Array | None, rng: Any, first: bool
+        self,
+        rows: Any,
+        coded: Coded,
+        precision: str,
+        weights: Array | None,
+        rng: Any,
+        first: bool,
     ) -> MLP:
         """Return the network to train: new, or the one of the previous fit."""
         total = float(len(rows) if weights is None else weights.sum())
-        wanted = networks.recipe(self, rows.shape[1], coded.outputs, coded.loss, rows.dtype, total)
+        wanted = networks.recipe(self, rows.shape[1], coded.outputs, coded.loss, precision, total)
         if first:
             net = networks.drawn(self, wanted, rng)
             self.n_iter_, self.t_ = 0, 0
@@ -206,20 +225,18 @@ class BaseMLP(Stochastic, CallbackSupportMixin, BaseEstimator):
         """Return the network's outputs (rows, O)."""
         net = self._live()
         plain = (
-            type(X) is np.ndarray
-            and X.dtype == net.dtype
-            and X.ndim == 2
-            and X.shape[1] == self.n_features_in_
-            and len(X) > 0
-            and X.flags.c_contiguous
+            checks.is_matrix(X, self.n_features_in_, net.dtype)
             and "feature_names_in_" not in self.__dict__
-            and checks.all_finite(X)
+            and blocks.all_finite(X)
         )
         # scikit-learn's check costs several times a small network's prediction, so arrays that
         # can only pass skip it.
         if not plain:
-            X = validate_data(self, X, accept_sparse=["csr", "csc"], dtype=net.dtype, reset=False)
-        return net._engine.forward(sparse_or_dense(X), False)
+            accepted = Accepted.by(net._engine)
+            wanted = (accepted.dtype, *accepted.left_alone(X))
+            X = validate_data(self, X, accept_sparse=["csr", "csc"], dtype=wanted, reset=False)
+            X = accepted.rows(X)
+        return net._engine.forward(X, False)
 
     # Scikit-learn's hooks
 

@@ -71,16 +71,6 @@ def lanes(typingctx, pointer):
 
 
 @intrinsic
-def bytes_of(typingctx, pointer):
-    """Bytes of one number of the pointer's precision, a constant."""
-
-    def codegen(context, builder, sig, args):
-        return context.get_constant(types.int64, pointer.dtype.bitwidth // 8)
-
-    return types.int64(pointer), codegen
-
-
-@intrinsic
 def like(typingctx, x, value):
     """`value` in the precision of the number or pointer `x`."""
     real = x.dtype if isinstance(x, types.CPointer) else x
@@ -166,19 +156,24 @@ def copy_vector(typingctx, target, source):
     return types.void(target, target), codegen
 
 
+def ask_for(builder: Any, pointer: Any) -> None:
+    """Emit a prefetch of the cache line at `pointer` into the second level."""
+    word, byte = ir.IntType(32), ir.IntType(8).as_pointer()
+    ask = cgutils.get_or_insert_function(
+        builder.module,
+        ir.FunctionType(ir.VoidType(), [byte, word, word, word]),
+        "llvm.prefetch.p0i8",
+    )
+    read, second_level, data = word(0), word(2), word(1)
+    builder.call(ask, [builder.bitcast(pointer, byte), read, second_level, data])
+
+
 @intrinsic
 def prefetch(typingctx, pointer):
     """Ask for the cache line at `pointer`, to be read later; any address is allowed."""
 
     def codegen(context, builder, sig, args):
-        word, byte = ir.IntType(32), ir.IntType(8).as_pointer()
-        ask = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(ir.VoidType(), [byte, word, word, word]),
-            "llvm.prefetch.p0i8",
-        )
-        read, second_level, data = word(0), word(2), word(1)
-        builder.call(ask, [builder.bitcast(args[0], byte), read, second_level, data])
+        ask_for(builder, args[0])
         return context.get_dummy_value()
 
     return types.void(pointer), codegen

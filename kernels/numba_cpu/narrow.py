@@ -19,11 +19,12 @@ from .jit import DOUBLES, INTEGERS, POINTER, family, inline
 from .losses import CROSS_ENTROPY_SOFTMAX, loss_terms, row_sum_rows, softmax_cross_entropy_rows
 from .memory import layer_of, scratch_of
 from .random import fill_round_keys
+from .rows import OWN, convert_row, row_address
 from .tiles import product_tile, weight_tile_of
 from .updates import fill_numbers, update_run
 
 WIDTH = fields.NARROW_WIDTH
-_tile, _weight_tile = product_tile(4, 1, WIDTH), weight_tile_of(WIDTH)
+_tile, _weight_tile = product_tile(4, 1, WIDTH), weight_tile_of(WIDTH, 1, WIDTH)
 
 
 @inline
@@ -65,7 +66,7 @@ def _unpacked(m, t, vector, narrow):
 @inline
 def _gathered(m, t, start, rows):
     """Copy a batch's rows into the buffers."""
-    one = like(m, 1.0)
+    one, v = like(m, 1.0), lanes(m)
     last = layer_of(t, t[fields.LAYERS] - 1)
     inputs, units = layer_of(t, 0)[fields.INPUTS], last[fields.UNITS]
     x, goal = at(m, t[fields.INPUT]), at(m, t[fields.TARGETS])
@@ -73,8 +74,11 @@ def _gathered(m, t, start, rows):
     given = pointer_to(one, t[fields.X])
     for r in range(rows):
         row = row_at(t, start + r)
-        for i in range(inputs):
-            x[r * WIDTH + i] = given[row * inputs + i]
+        if t[fields.ROW_KIND] == OWN:
+            for i in range(inputs):
+                x[r * WIDTH + i] = given[row * inputs + i]
+        else:
+            convert_row(at(x, r * WIDTH), v, row_address(t, row), inputs, t[fields.ROW_KIND])
         if t[fields.LABELS]:
             label = integers_at(t[fields.LABELS])[row]
             for j in range(WIDTH):
@@ -89,7 +93,7 @@ def _gathered(m, t, start, rows):
 def _multiplied(z, x, w, b, rows, k):
     """z = x w + b."""
     for r in range(0, rows, 4):
-        _tile(at(z, r * WIDTH), 0, at(x, r * WIDTH), 0, w, 0, b, k, rows - 1 - r)
+        _tile(at(z, r * WIDTH), 0, b, 0, 0, at(x, r * WIDTH), 0, w, 0, k, rows - 1 - r, w, 0)
 
 
 @inline
@@ -134,7 +138,7 @@ def _loss_gradient(m, t, f, factors, rows):
 
 @inline
 def _gradient_of_weights(g, room, x, dz, rows, inputs):
-    _weight_tile(room, x, dz, rows)
+    _weight_tile(room, 0, x, dz, 0, rows, 0)
     for i in range(inputs * WIDTH):
         g[i] = room[i]
     for j in range(WIDTH):

@@ -92,37 +92,67 @@ def share_of(count, thread, team, multiple):
 
 
 class Company:
-    """Whether a plan's calls are shared at present, or a neighbour on a core makes that slower.
+    """Whether a plan's calls are shared at present, or one thread alone is faster.
 
-    After a team has broken up, one thread goes on alone, for longer each time that it happens
-    again soon. Who works when changes no bit.
+    A team that has broken up, because a neighbour has a core, goes on alone for a while, for
+    longer each time that it happens again soon. Small batches are tried both ways now and then:
+    from which size on a second thread pays differs between machines by a factor of ten (meeting
+    costs 50 to 500 ns). Who works when changes no bit.
     """
 
     SHORTEST, LONGEST = 0.005, 0.5
     """Seconds alone; a try costs up to 10 ms where the neighbour is still there."""
+    TRIAL, AGAIN = 0.015, 2.0
+    """Seconds of a try of the other way, and until the next one."""
+    ALLOWANCE = 0.85
+    """A team's time in a short part, in which it must first wake up, is taken as so much of it."""
 
     def __init__(self) -> None:
         self.until = 0.0
         self.pause = self.SHORTEST
-        self.batch_seconds = 0.0
+        self.kind: tuple[int, float] = (1, 0.0)
+        self.seconds: dict[int, float] = {}
+        self.due: dict[int, float] = {}
 
-    def next_part(self, team: int, batches: int) -> tuple[int, int]:
+    def begin(self, team: int, guess: float) -> None:
+        """A call of batches that take about `guess` seconds comes; what is known may not hold."""
+        if self.kind != (team, guess):
+            self.kind, self.seconds, self.due = (team, guess), {}, {}
+
+    def next_part(self, team: int, batches: int, doubtful: bool) -> tuple[int, int]:
         """Threads of the next part of a call, and its batches at most."""
-        left = self.until - time.perf_counter()
-        if team == 1 or left <= 0.0:
+        now = time.perf_counter()
+        if team == 1:
+            return 1, batches
+        if now < self.until:
+            return 1, self._count(1, self.until - now, batches)
+        if not doubtful:
             return team, batches
-        known = self.batch_seconds
-        return 1, min(batches, max(1, int(left / known)) if known else 1)
+        for size in (1, team):
+            if now >= self.due.get(size, 0.0):
+                return size, self._count(size, self.TRIAL, batches)
+        if team in self.seconds and self.seconds[team] < self.seconds[1]:
+            return team, self._count(team, self.due[1] - now, batches)
+        return 1, self._count(1, self.due[team] - now, batches)
+
+    def _count(self, size: int, seconds: float, batches: int) -> int:
+        """Batches that take so long."""
+        each = self.seconds.get(size) or self.kind[1]
+        return min(batches, max(1, int(seconds / each)) if each else 1)
 
     def learn(self, team: int, size: int, part: int, done: int, seconds: float) -> None:
         """Take in how a part of a call went: `size` of `team` threads, `done` of its batches."""
-        if size == 1:
-            self.batch_seconds = seconds / done if team > 1 else 0.0
-        elif done < part:
-            now = time.perf_counter()
+        if team == 1:
+            return
+        now = time.perf_counter()
+        if size > 1 and done < part:
             again = now - self.until < self.LONGEST
             self.pause = min(2 * self.pause, self.LONGEST) if again else self.SHORTEST
-            self.until = now + self.pause
+            self.until = self.due[size] = now + self.pause
+            return
+        short = size > 1 and seconds < 2 * self.TRIAL
+        self.seconds[size] = seconds / done * (self.ALLOWANCE if short else 1.0)
+        self.due[size] = now + self.AGAIN
 
 
 class _Crew:
