@@ -103,7 +103,7 @@ class Company:
     SHORTEST, LONGEST = 0.005, 0.5
     """Seconds alone; a try costs up to 10 ms where the neighbour is still there."""
     TRIAL, AGAIN = 0.015, 2.0
-    """Seconds of a try of the other way, and until the next one."""
+    """Seconds of a try of the other way, and of work until the next one."""
     ALLOWANCE = 0.85
     """A team's time in a short part, in which it must first wake up, is taken as so much of it."""
 
@@ -113,6 +113,7 @@ class Company:
         self.kind: tuple[int, float] = (1, 0.0)
         self.seconds: dict[int, float] = {}
         self.due: dict[int, float] = {}
+        self.worked = 0.0
 
     def begin(self, team: int, guess: float) -> None:
         """A call of batches that take about `guess` seconds comes; what is known may not hold."""
@@ -129,11 +130,11 @@ class Company:
         if not doubtful:
             return team, batches
         for size in (1, team):
-            if now >= self.due.get(size, 0.0):
+            if self.worked >= self.due.get(size, 0.0):
                 return size, self._count(size, self.TRIAL, batches)
         if team in self.seconds and self.seconds[team] < self.seconds[1]:
-            return team, self._count(team, self.due[1] - now, batches)
-        return 1, self._count(1, self.due[team] - now, batches)
+            return team, self._count(team, self.due[1] - self.worked, batches)
+        return 1, self._count(1, self.due[team] - self.worked, batches)
 
     def _count(self, size: int, seconds: float, batches: int) -> int:
         """Batches that take so long."""
@@ -144,15 +145,16 @@ class Company:
         """Take in how a part of a call went: `size` of `team` threads, `done` of its batches."""
         if team == 1:
             return
-        now = time.perf_counter()
+        self.worked += seconds
         if size > 1 and done < part:
+            now = time.perf_counter()
             again = now - self.until < self.LONGEST
             self.pause = min(2 * self.pause, self.LONGEST) if again else self.SHORTEST
-            self.until = self.due[size] = now + self.pause
+            self.until, self.due[size] = now + self.pause, self.worked
             return
         short = size > 1 and seconds < 2 * self.TRIAL
         self.seconds[size] = seconds / done * (self.ALLOWANCE if short else 1.0)
-        self.due[size] = now + self.AGAIN
+        self.due[size] = self.worked + self.AGAIN
 
 
 class _Crew:
