@@ -11,10 +11,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from .. import checks, choices
+from .. import checks, choices, devices
 from ..kernels.contract import Array, Data
 from ..network import MLP
-from . import lbfgs, networks, parameters
+from . import lbfgs, networks, on_gpu, parameters
 from .coded import Coded, sparse_or_dense
 from .scikit_callbacks import CallbackSupportMixin, begun
 from .scores import Held
@@ -73,12 +73,11 @@ class BaseMLP(Stochastic, CallbackSupportMixin, BaseEstimator):
     ) -> Any:
         parameters.hidden_sizes(self.hidden_layer_sizes)  # a bad size, before anything changes
         first = not hasattr(self, "coefs_") or (not self.warm_start and not single)
-        wanted = (np.float64, np.float32) if self.dtype is None else choices.precision(self.dtype)
-        X, y = self._checked_targets(
-            X, y, accept_sparse=["csr", "csc"], multi_output=True, dtype=wanted, reset=first
-        )
-        coded = self._coded(y, X.dtype, first, single)
-        weights = self._weights(X, y, sample_weight, single)
+        y, y_val, sample_weight = map(devices.on_host, (y, y_val, sample_weight))
+        X, y = self._checked_targets(X, y, dtype=self._numbers(X), reset=first)
+        numbers = choices.numbers_of(on_gpu.precision(self.dtype, X))
+        coded = self._coded(y, numbers, first, single)
+        weights = self._weights(y, sample_weight, single)
         rows = sparse_or_dense(X)
         rng = check_random_state(self.random_state)
         net = self._network(rows, coded, weights, rng, first)
@@ -95,10 +94,23 @@ class BaseMLP(Stochastic, CallbackSupportMixin, BaseEstimator):
             tasks.close(net)
         return self
 
-    def _weights(self, X: Any, y: Array, given: Any, single: bool) -> Array | None:
+    def _numbers(self, X: Any) -> Any:
+        """Return what X is converted to: one dtype, or those that it may keep."""
+        if self.dtype is None and not devices.holds(X):
+            return np.float64, np.float32
+        return choices.numbers_of(on_gpu.precision(self.dtype, X))
+
+    def _validated(self, X: Any, y: Any, dtype: Any, reset: bool, numeric: bool) -> Any:
+        """Return X and y checked, X where it lies."""
+        if devices.holds(X):
+            return on_gpu.checked_targets(self, X, y, dtype, reset, numeric)
+        checked = {"accept_sparse": ["csr", "csc"], "multi_output": True, "y_numeric": numeric}
+        return validate_data(self, X, y, dtype=dtype, reset=reset, **checked)
+
+    def _weights(self, y: Array, given: Any, single: bool) -> Array | None:
         weights: Array | None = None
         if given is not None:
-            weights = np.asarray(_check_sample_weight(given, X))
+            weights = np.asarray(_check_sample_weight(given, y))
             if (weights < 0).any():
                 raise ValueError(f"sample_weight must be >= 0; got {weights.min():g}")
         balance = self._class_weights(y, weights, single)
@@ -113,7 +125,7 @@ class BaseMLP(Stochastic, CallbackSupportMixin, BaseEstimator):
     ) -> MLP:
         """Return the network to train: new, or the one of the previous fit."""
         total = float(len(rows) if weights is None else weights.sum())
-        wanted = networks.recipe(self, rows.shape[1], coded.outputs, coded.loss, rows.dtype, total)
+        wanted = networks.recipe(self, rows, coded.outputs, coded.loss, total)
         if first:
             net = networks.drawn(self, wanted, rng)
             self.n_iter_, self.t_ = 0, 0
@@ -203,7 +215,7 @@ class BaseMLP(Stochastic, CallbackSupportMixin, BaseEstimator):
     # Prediction
 
     def _outputs(self, X: Any) -> Array:
-        """Return the network's outputs (rows, O)."""
+        """Return the network's outputs (rows, O), where X lies."""
         net = self._live()
         plain = (
             type(X) is np.ndarray
@@ -217,7 +229,9 @@ class BaseMLP(Stochastic, CallbackSupportMixin, BaseEstimator):
         )
         # scikit-learn's check costs several times a small network's prediction, so arrays that
         # can only pass skip it.
-        if not plain:
+        if devices.holds(X):
+            X = on_gpu.checked_rows(self, X, net.dtype, net.backend, reset=False)
+        elif not plain:
             X = validate_data(self, X, accept_sparse=["csr", "csc"], dtype=net.dtype, reset=False)
         return net._engine.forward(sparse_or_dense(X), False)
 

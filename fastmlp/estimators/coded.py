@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.sparse import issparse
 
+from .. import devices
 from ..kernels.contract import Array
 from ..sparse import SparseRows
 
@@ -29,4 +30,4 @@ def sparse_or_dense(X: Any) -> Any:
     """Return checked X as `MLP` takes it."""
     if issparse(X):
         return SparseRows(X.tocsr(), X.dtype)
-    return np.require(X, requirements=["C", "A"])
+    return X if devices.holds(X) else np.require(X, requirements=["C", "A"])

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
+from .. import devices
 from ..history import History
 from ..kernels.contract import Array
 from ..network import MLP
@@ -68,7 +69,7 @@ class Stochastic:
     ) -> tuple[Held, Held | None]:
         """Return the rows to train on and those that validate."""
         if X_val is not None or y_val is not None:
-            return data, self._given(X_val, y_val, data.X.dtype)
+            return data, self._given(X_val, y_val, self._net.dtype)
         if not self.early_stopping:
             return data, None
         if single:
@@ -95,10 +96,8 @@ class Stochastic:
         """Return the user's validation rows."""
         if X is None or y is None:
             raise ValueError("X_val and y_val must be given together")
-        X, y = self._checked_targets(
-            X, y, accept_sparse=["csr", "csc"], multi_output=True, dtype=dtype, reset=False
-        )
-        coded = self._coded(y, X.dtype, first=False, single=True)
+        X, y = self._checked_targets(X, y, dtype=dtype, reset=False)
+        coded = self._coded(y, dtype, first=False, single=True)
         if coded.outputs != self.n_outputs_:
             raise ValueError(
                 f"y_val must have {self.n_outputs_} outputs as y has; got {coded.outputs}"
@@ -196,7 +195,7 @@ class Stochastic:
         return score
 
     def _score_of(self, held: Held, _history: History) -> float:
-        outputs = self._net._engine.forward(held.X, False)
+        outputs = devices.on_host(self._net._engine.forward(held.X, False))
         if not np.isfinite(outputs).all():
             return math.nan
         return self._metric(held.truth, self._answers(outputs), held.w)
