@@ -130,7 +130,7 @@ def versions() -> dict[str, str]:
 
 def worker(arguments: argparse.Namespace) -> None:
     """One library, in this process."""
-    if arguments.rehearse and arguments.worker in ("fastmlp", "cpu"):
+    if arguments.rehearse and arguments.worker == "fastmlp":
         gpu_worker.stand_in()
     if arguments.rehearse and arguments.worker == "naive":
         import gpu_naive
@@ -207,9 +207,7 @@ def main() -> None:
     if arguments.worker:
         worker(arguments)
         return
-    if arguments.rehearse:
-        gpu_worker.stand_in()
-    elif not arguments.results:
+    if not arguments.rehearse and not arguments.results:
         arguments.results = RESULTS
     with tempfile.TemporaryDirectory() as folder:
         print(shown(run(arguments, Path(folder))))

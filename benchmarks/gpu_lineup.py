@@ -64,12 +64,11 @@ def _jax() -> dict[str, Builder]:
 
 
 def _cpu() -> dict[str, Builder]:
-    import gpu_ours
-    import gpu_tuned
+    import gpu_cpu
 
     return {
-        "fastmlp on the CPU, float32": gpu_ours.OnCpu,
-        "NumPy, tuned, float32": gpu_tuned.Tuned,
+        "fastmlp on the CPU, float32": gpu_cpu.OnCpu,
+        "NumPy, tuned, float32": gpu_cpu.Tuned,
     }
 
 

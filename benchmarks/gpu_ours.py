@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from itertools import pairwise
 from typing import Any
 
 import cupy
 import numpy as np
-from gpu_cases import BETA1, BETA2, EPSILON, RATE, Case, Given, Places
+from gpu_cases import Case, Given
+from gpu_cpu import OnCpu
 
-from fastmlp import MLP, Adam
-from fastmlp.kernels.contract import Array, Data, Order
+from fastmlp import MLP
+from fastmlp.kernels.contract import Array
 from fastmlp.kernels.cupy_gpu import gemm
 
 REPEATS = 30
@@ -49,7 +53,7 @@ def host_seconds(run: Callable[[], object], repeats: int = REPEATS) -> float:
     return statistics.median(times)
 
 
-def on_device(block: Array, repeats: int = 1) -> Any:
+def on_device(block: Array, repeats: int) -> Any:
     """Rows of the host, so many times one after the other."""
     result = cupy.empty((len(block) * repeats, *block.shape[1:]), block.dtype)
     for place in range(repeats):
@@ -57,80 +61,20 @@ def on_device(block: Array, repeats: int = 1) -> Any:
     return result
 
 
-class Own:
-    """A network on the GPU, trained by the backend's `train_steps`."""
+class Own(OnCpu):
+    """The same on the GPU, in its precision."""
 
     clock = "events"
     backend = "cupy"
-
-    def __init__(self, case: Case, start: Given, precision: str) -> None:
-        loss = "cross_entropy" if case.layers[-1] > 1 else "binary_cross_entropy"
-        self.case, self.epoch = case, 0
-        self.net = MLP(case.layers, loss=loss, dtype=precision, backend=self.backend, seed=0)
-        targets = start.y if case.layers[-1] > 1 else start.y.reshape(-1, 1)
-        self.data = Data(*(self.placed(rows, case.repeats) for rows in (start.X, targets)))
-        self.restart(start.weights, start.biases)
-
     placed = staticmethod(on_device)
-
-    def restart(self, weights: Sequence[Array], biases: Sequence[Array]) -> None:
-        """Take these parameters; forget all steps."""
-        self.net.weights, self.net.biases = list(weights), list(biases)
-        self.net._engine.restart(Adam(RATE, BETA1, BETA2, EPSILON))
-        self.places = Places(self.case.steps)
-
-    def run(self, count: int) -> None:
-        """Start that many steps; the call ends with a look at their losses."""
-        for first, part in self.places.following(count):
-            self.epoch += first == 0
-            order = Order("keyed", self.epoch) if self.case.shuffled else Order("sequence")
-            self._steps(np.empty(part), order, first)
-
-    def _steps(self, losses: Array, order: Order, first: int) -> None:
-        engine, rates = self.net._engine, np.full(len(losses), RATE)
-        engine.run_steps(losses, self.data, order, self.case.batch, first, rates)
 
     def wait(self) -> None:
         """Wait for the device."""
         cupy.cuda.get_current_stream().synchronize()
 
-    def losses(self, count: int) -> list[float]:
-        """Make steps from the first batch on, as the rows come; return the loss of each."""
-        found = np.empty(min(count, self.case.steps))
-        self._steps(found, Order("sequence"), 0)
-        return [float(loss) for loss in found]
-
     def sample(self, count: int) -> float:
         """Seconds a step of that many steps, by events."""
         return timed(partial(self.run, count)) / count
-
-    def weights(self) -> tuple[list[Array], list[Array]]:
-        """Weights and biases now."""
-        return list(self.net.weights), list(self.net.biases)
-
-
-class OnCpu(Own):
-    """The same on this machine's processor."""
-
-    clock = "wall"
-    backend = "auto"
-
-    def __init__(self, case: Case, start: Given, precision: str) -> None:
-        super().__init__(case, start, "float32")
-
-    @staticmethod
-    def placed(block: Array, repeats: int = 1) -> Array:
-        """Rows so many times one after the other."""
-        return np.ascontiguousarray(np.concatenate([block] * repeats))
-
-    def wait(self) -> None:
-        """Nothing is under way."""
-
-    def sample(self, count: int) -> float:
-        """Seconds a step of that many steps."""
-        started = time.perf_counter()
-        self.run(count)
-        return (time.perf_counter() - started) / count
 
 
 class Products:
@@ -179,13 +123,18 @@ class Products:
 
 
 def tiers() -> list[str]:
-    """The ways of the backend that this machine can go."""
-    return ["generic"]
+    """Every way that the backend knows; one that can't be gone here fails with the reason."""
+    known = find_spec("fastmlp.kernels.cupy_gpu.tiers")
+    return ["generic"] if known is None else list(import_module(known.name).TIERS)
 
 
 def in_tier(tier: str, case: Case, start: Given, precision: str) -> Own:
     """A network that trains in one of the `tiers`."""
-    return Own(case, start, precision)
+    # Plans that are built from now on take it, this network's among them.
+    os.environ["FASTMLP_GPU_TIER"] = tier
+    own = Own(case, start, precision)
+    own.net._engine.plan()
+    return own
 
 
 # A step taken apart

@@ -122,7 +122,7 @@ def samples_steps(wanted: float, steps: int) -> int:
 
 def references(chosen: Mapping[str, Case]) -> dict[str, list[float]]:
     """The first losses of each case by the processor, in float32."""
-    from gpu_ours import OnCpu
+    from gpu_cpu import OnCpu
 
     found = {}
     for name, case in chosen.items():

@@ -19,7 +19,7 @@ from .conftest import ON_DEVICE
 from .hostcuda import build
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
-MODULES = ("common", "gpu_cases", "gpu_lineup", "gpu_worker", "bench_gpu", "gpu_ours")
+MODULES = ("common", "gpu_cases", "gpu_lineup", "gpu_worker", "bench_gpu", "gpu_cpu")
 
 if build.compiler() is None:
     pytest.skip("no C++ compiler", allow_module_level=True)
