@@ -35,6 +35,8 @@ def _fastmlp() -> dict[str, Builder]:
     import gpu_ours
 
     found: dict[str, Builder] = {"products, fastmlp": gpu_ours.Products}
+    if "lt" in gpu_ours.tiers():
+        found["products, fastmlp lt"] = gpu_ours.GraphedProducts
     for tier in gpu_ours.tiers():
         found[f"fastmlp, {tier}"] = partial(gpu_ours.in_tier, tier)
     return found

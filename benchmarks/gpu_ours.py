@@ -22,6 +22,10 @@ from fastmlp.kernels.contract import Array
 from fastmlp.kernels.cupy_gpu import gemm
 
 REPEATS = 30
+BACKEND = "fastmlp.kernels.cupy_gpu"
+TIER = "FASTMLP_GPU_TIER"
+
+Maker = Callable[..., Callable[[], object]]
 
 
 def seconds(run: Callable[[], object], repeats: int = REPEATS) -> float:
@@ -83,15 +87,20 @@ class Products:
     clock = "events"
 
     def __init__(self, case: Case, start: Given, precision: str) -> None:
-        self.calls = list(self._calls(case, precision))
+        self.calls = list(self._calls(case, self.maker(precision), precision == "bfloat16"))
 
     @staticmethod
-    def _calls(case: Case, precision: str) -> Iterator[Callable[[], None]]:
-        multiply, rng = gemm.product(precision), np.random.default_rng(1)
+    def maker(precision: str) -> Maker:
+        """The function (out, A, B) -> what multiplies."""
+        return partial(partial, gemm.product(precision))
+
+    @staticmethod
+    def _calls(case: Case, make: Maker, narrow: bool) -> Iterator[Callable[[], object]]:
+        rng = np.random.default_rng(1)
 
         def matrix(rows: int, columns: int) -> Any:
             block = rng.standard_normal((min(rows, 4096), columns), np.float32)
-            if precision == "bfloat16":
+            if narrow:
                 block = (block.view(np.uint32) >> 16).astype(np.uint16)
             filled = cupy.empty((rows, columns), block.dtype)
             for first in range(0, rows, len(block)):
@@ -106,10 +115,10 @@ class Products:
             W = matrix(inputs, outputs)
             dW = cupy.empty((inputs, outputs), "float32")
             X, Z, D = tall[inputs], other[outputs], tall[outputs]
-            yield partial(multiply, Z, X, W)
-            yield partial(multiply, dW, X.T, D)
+            yield make(Z, X, W)
+            yield make(dW, X.T, D)
             if number:
-                yield partial(multiply, other[inputs], D, W.T)
+                yield make(other[inputs], D, W.T)
 
     def run(self, count: int) -> None:
         """Start the products of that many steps."""
@@ -122,16 +131,36 @@ class Products:
         return timed(partial(self.run, count)) / count
 
 
+class GraphedProducts(Products):
+    """The same by the calls of the tier ``lt``, out of a CUDA graph."""
+
+    def __init__(self, case: Case, start: Given, precision: str) -> None:
+        super().__init__(case, start, precision)
+        super().run(1)
+        self.graph = import_module(f"{BACKEND}.graphs").capture(self.calls)
+
+    @staticmethod
+    def maker(precision: str) -> Maker:
+        """The function (out, A, B) -> what multiplies."""
+        found: Maker = import_module(f"{BACKEND}.tiers").products("lt", precision)
+        return found
+
+    def run(self, count: int) -> None:
+        """Start the products of that many steps."""
+        for _ in range(count):
+            self.graph.launch()
+
+
 def tiers() -> list[str]:
     """Every way that the backend knows; one that can't be gone here fails with the reason."""
-    known = find_spec("fastmlp.kernels.cupy_gpu.tiers")
+    known = find_spec(f"{BACKEND}.tiers")
     return ["generic"] if known is None else list(import_module(known.name).TIERS)
 
 
 def in_tier(tier: str, case: Case, start: Given, precision: str) -> Own:
     """A network that trains in one of the `tiers`."""
     # Plans that are built from now on take it, this network's among them.
-    os.environ["FASTMLP_GPU_TIER"] = tier
+    os.environ[TIER] = tier
     own = Own(case, start, precision)
     own.net._engine.plan()
     return own
@@ -176,6 +205,7 @@ def parts(own: Own) -> dict[str, float]:
 
 def graph() -> dict[str, float]:
     """Our launches of a small network one by one and out of a graph."""
+    os.environ[TIER] = "generic"
     net = MLP((784, 50, 50, 10), backend="cupy", seed=0)
     X, y = np.zeros((64, 784), np.float32), np.zeros(64, np.int64)
     net.train_on_batch(X, y)
