@@ -18,8 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -53,9 +51,8 @@ def run_library(library: str, folder: Path, until: float, words: list[str]) -> l
     command += ["--folder", str(folder), *words]
     for _ in range(6):
         with log.open("a") as out:
-            process = subprocess.Popen(
-                command, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
-            )
+            # In this process's group: whoever stops this script stops its workers too.
+            process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
             reason = _ended(process, until + GRACE)
         lines = gpu_worker.read(path)
         if reason is None:
@@ -74,7 +71,7 @@ def _ended(process: subprocess.Popen[bytes], until: float) -> str | None:
     try:
         status = process.wait(max(1.0, until - time.time()))
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
         process.wait()
         return "it ran past its time and was stopped"
     return None if status == 0 else f"its process ended with status {status}"
@@ -144,7 +141,12 @@ def worker(arguments: argparse.Namespace) -> None:
 
 def prepare(arguments: argparse.Namespace, folder: Path, chosen: Mapping[str, Case]) -> None:
     """Write down the losses that everybody is compared with."""
-    known = {"rehearse": arguments.rehearse, "losses": gpu_worker.references(chosen)}
+    words = arguments.only
+    known = {
+        "rehearse": arguments.rehearse,
+        "losses": gpu_worker.references(chosen),
+        "end to end": not words or any(word in gpu_worker.END_TO_END for word in words),
+    }
     (folder / "known.json").write_text(json.dumps(known))
 
 
@@ -196,7 +198,9 @@ def main() -> None:
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options.add_argument("--only", nargs="*", help="parts of the names of cases, such as A or B")
+    options.add_argument(
+        "--only", nargs="*", help="parts of the names of cases, such as A or MNIST"
+    )
     options.add_argument("--libraries", nargs="*", choices=list(LIBRARIES), default=list(LIBRARIES))
     options.add_argument("--minutes", type=float, default=9.5, help="begin nothing after that")
     options.add_argument("--rehearse", action="store_true", help="small, without a GPU")

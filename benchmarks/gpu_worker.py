@@ -237,7 +237,8 @@ def work(
         attempt(lines, "device", until, gpu_ours.device)
         attempt(lines, "memory", until, partial(gpu_ours.memory, 1000 if rehearse else 1 << 30))
         attempt(lines, "graph", until, gpu_ours.graph)
-    _end_to_end(library, lines, until, rehearse)
+    if known["end to end"]:
+        _end_to_end(library, lines, until, rehearse)
 
 
 def _end_to_end(library: str, lines: Lines, until: float, rehearse: bool) -> None:

@@ -214,6 +214,13 @@ def test_networks_and_files_go_from_backend_to_backend(other: str, tmp_path: Pat
     np.testing.assert_allclose(back.forward(X), net.forward(X), rtol=1e-7, atol=1e-9)
 
 
+def test_auto_is_a_rule() -> None:
+    """The GPU for what nothing else has, and never for what the CPU can do."""
+    assert MLP((2, 2), dtype="float32").backend != "cupy"
+    assert MLP((2, 2), dtype="float64").backend != "cupy"
+    assert {MLP((2, 2), dtype=p).backend for p in ("tf32", "bfloat16")} == {"cupy"}
+
+
 # A full memory
 
 
