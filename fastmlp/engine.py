@@ -20,7 +20,8 @@ from .architecture import threshold
 from .choices import numbers_of
 from .generators import Random
 from .kernels.contract import Array, Backend, Data, Network, Order, Plan, State, check_rule
-from .kernels.interrupts import deferred
+from .kernels.forks import tell_after_fork
+from .kernels.interrupts import deferred, held_back
 from .kernels.layout import length, parameter_segments, running_segments
 from .kernels.reference import UPDATES
 from .optimizers import Optimizer
@@ -70,7 +71,8 @@ class Engine:
         self.dropout_key = dropout_key
         self.steps = 0
         self.epochs = 0
-        self.seconds_per_row = 0.0
+        self.pace = (0, 0, 0.0)
+        """How long a step took last: its rows, the threads, the seconds."""
         self.threads: int | None = None
         self.before_batch: Callable[[int], None] | None = None
         self.targets = Targets(network.loss, network.layers[-1].units)
@@ -81,9 +83,24 @@ class Engine:
         """Set up what copies and files don't carry."""
         self._plan: Plan | None = None
         self._kernels: Backend | None = None
+        self._new_locks()
+        tell_after_fork(self)
+        self._warm = False
+
+    def _new_locks(self) -> None:
         self._lock = threading.RLock()
         self._alone = threading.Lock()
-        self._warm = False
+        self._stepping = False
+
+    def after_fork(self) -> None:
+        """In a child process, without the threads that may have had the locks.
+
+        Where one of them was making an update, nobody knows which half of it has been made.
+        """
+        if self._stepping:
+            self._drop_plan()
+            self._state = None
+        self._new_locks()
 
     # Who owns the numbers
 
@@ -91,7 +108,11 @@ class Engine:
         """The numbers in canonical form; arrays given out earlier keep their values."""
         with self._lock:
             if self._state is None:
-                assert self._plan is not None
+                if self._plan is None:
+                    raise RuntimeError(
+                        "this network was being trained by another thread when this process was "
+                        "forked, and half of an update is of no use: load or copy it before"
+                    )
                 state = self._empty_state()
                 self._plan.store(state)
                 self._state = state
@@ -131,6 +152,7 @@ class Engine:
             self.state()
             self._drop_plan()
             self.backend, self.precision, self._kernels = backend, precision, None
+            self.pace = (0, 0, 0.0)
 
     def _drop_plan(self) -> None:
         self._plan, self._warm = None, False
@@ -155,8 +177,12 @@ class Engine:
     def plan(self) -> Plan:
         """The plan, up to date and with the number of threads that is allowed now."""
         plan = self._built()
-        plan.threads = self.threads or get_num_threads()
+        plan.threads = self.most_threads()
         return plan
+
+    def most_threads(self) -> int:
+        """Threads that are allowed now."""
+        return self.threads or get_num_threads()
 
     def _built(self) -> Plan:
         if self._plan is None:
@@ -208,7 +234,8 @@ class Engine:
         """Run a minibatch for each entry of `losses`, and count the updates.
 
         In one call of the kernels, but for sparse rows, which come in blocks, and where something
-        wants to look in before each batch.
+        wants to look in before each batch. Inside of `deferred`, Ctrl-C ends it early, after the
+        last update that was counted.
         """
         X: Any = data.X
         sparse = isinstance(X, SparseRows)
@@ -226,24 +253,21 @@ class Engine:
                     self._steps(part, block, Order("sequence"), batch, 0, left)
                 else:
                     self._steps(part, data, order, batch, place, left)
+                if held_back():  # the kernels may have left at once
+                    break
 
     def _steps(
         self, losses: Array, data: Data, order: Order, batch: int, first: int, rates: Array
     ) -> None:
         plan = self.plan()
-        self._state = None
-        self.steps += self.kernels().train_steps(
-            plan,
-            losses,
-            data,
-            order,
-            batch,
-            first,
-            len(losses),
-            rates,
-            self.steps,
-            self.dropout_key,
-        )
+        self._state, self._stepping = None, True
+        place, count = (batch, first, len(losses)), (self.steps, self.dropout_key)
+        try:
+            self.steps += self.kernels().train_steps(
+                plan, losses, data, order, *place, rates, *count
+            )
+        finally:
+            self._stepping = False
 
     def rates(self, count: int) -> Array:
         """The learning rates of the next `count` updates."""

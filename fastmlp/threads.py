@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from . import checks
@@ -63,12 +64,8 @@ def _in_pool() -> bool:
 def _cores() -> int:
     global _cached  # noqa: PLW0603 - the answer costs 100 us of file reading
     if _cached is None:
-        usable = (
-            len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else os.cpu_count() or 1
-        )
-        quota = _quota(Path("/sys/fs/cgroup"))
+        usable = _usable()
+        quota = _quota(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"))
         _cached = max(1, min(usable, quota if quota else usable, MOST))
     return _cached
 
@@ -76,16 +73,48 @@ def _cores() -> int:
 _cached: int | None = None
 
 
-def _quota(root: Path) -> int | None:
-    """CPUs that the control group grants, rounded up; None without a limit."""
+def _usable() -> int:
+    """Processors that this process may run on; a cpuset shows in them."""
+    if hasattr(os, "process_cpu_count"):  # Python 3.13: heeds PYTHON_CPU_COUNT too
+        return os.process_cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _quota(root: Path, own: Path) -> int | None:
+    """CPUs that the control groups below `root` grant, rounded up; None without a limit.
+
+    `own` says in which groups this process is. The groups around them count too.
+    """
+    granted = (_granted(folder) for folder in _groups(root, own))
+    return min((cpus for cpus in granted if cpus is not None), default=None)
+
+
+def _groups(root: Path, own: Path) -> Iterator[Path]:
+    """Folders that may hold a limit; without a word in `own`, as in a container, the uppermost."""
+    yield from (root, root / "cpu")
     try:
-        maximum, period = (root / "cpu.max").read_text().split()[:2]
+        lines = own.read_text().splitlines()
     except (OSError, ValueError):
+        return
+    for line in lines:
+        _, controllers, path = (*line.split(":", 2), "", "")[:3]
+        inside = Path(path.lstrip("/"))
+        if ".." in inside.parts or (controllers and "cpu" not in controllers.split(",")):
+            continue
+        top = root / "cpu" if controllers else root
+        yield from (top / group for group in (inside, *inside.parents))
+
+
+def _granted(folder: Path) -> int | None:
+    """CPUs by the files of one group, of version 2 or 1; None where they say nothing."""
+    for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
         try:
-            maximum = (root / "cpu" / "cpu.cfs_quota_us").read_text().strip()
-            period = (root / "cpu" / "cpu.cfs_period_us").read_text().strip()
-        except OSError:
-            return None
-    if not maximum.isdecimal() or not period.isdecimal() or int(period) == 0:
-        return None
-    return max(1, -(-int(maximum) // int(period)))
+            words = " ".join((folder / name).read_text() for name in names).split()
+            quota, period = int(words[0]), int(words[1])
+        except (OSError, ValueError, IndexError):  # "max" is no limit
+            continue
+        if quota > 0 and period > 0:
+            return -(-quota // period)
+    return None

@@ -216,14 +216,14 @@ def _slices(
     """
     first, rate = 0, math.nan
     while first < len(losses):
-        known = engine.seconds_per_row * job.batch
-        count = min(max(1, int(SLICE_SECONDS / known)) if known else 1, len(losses) - first)
+        count = min(_slice_length(engine, job.batch), len(losses) - first)
         rates = engine.rates(count)
         started = time.perf_counter()
         with deferred():
             part = losses[first : first + count]
             engine.run_steps(part, job.data, order, job.batch, first, rates)
-        engine.seconds_per_row = (time.perf_counter() - started) / (count * job.batch)
+        seconds = (time.perf_counter() - started) / count
+        engine.pace = (job.batch, engine.most_threads(), seconds)
         first, rate = first + count, float(rates[-1])
         if not np.isfinite(part).all():
             return rate
@@ -232,6 +232,14 @@ def _slices(
         if first < len(losses) and _wants_to_stop(job, history, net):
             return None
     return rate
+
+
+def _slice_length(engine: Engine, batch: int) -> int:
+    """Steps in about `SLICE_SECONDS`; one where no steps like these have been timed."""
+    *alike, seconds = engine.pace
+    if alike != [batch, engine.most_threads()] or seconds <= 0.0:
+        return 1
+    return max(1, int(SLICE_SECONDS / seconds))
 
 
 def _wants_to_stop(job: Job, history: History, net: Any) -> bool:

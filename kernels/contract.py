@@ -229,7 +229,8 @@ class Backend(Protocol):
         Minibatch b holds the places b*batch ... of `order`, the last one what is left.
         losses (count,) float64 gets each batch's loss before its update. The n-th update of the
         call uses rates[n] and is number step + n + 1 of the optimizer. A batch whose weights sum
-        to zero makes no update and reports its penalty alone. `key` drives dropout.
+        to zero makes no update and reports its penalty alone. `key` drives dropout. Inside of
+        `interrupts.deferred` it may return early, between two updates, once Ctrl-C is pressed.
         """
 
 

@@ -9,29 +9,46 @@ from contextlib import contextmanager
 from types import FrameType
 
 
-@contextmanager
-def deferred() -> Iterator[list[int]]:
-    """Hold back Ctrl-C inside the block; the list that is given fills when it was pressed.
+class _Note:
+    """A handler that only remembers."""
 
-    KeyboardInterrupt is raised when the block ends. Outside the main thread, and where a program
-    has a handler of its own for SIGINT, nothing changes.
+    def __init__(self) -> None:
+        self.pressed: list[int] = []
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.pressed.append(number)
+
+
+def _handler() -> object:
+    """What answers Ctrl-C in this thread."""
+    main = threading.current_thread() is threading.main_thread()
+    return signal.getsignal(signal.SIGINT) if main else None
+
+
+def held_back() -> list[int] | None:
+    """A list that fills when Ctrl-C is pressed, inside of `deferred`; None where nothing changes.
+
+    Long work looks at it, so that the block ends soon.
     """
-    pressed: list[int] = []
+    handler = _handler()
+    return handler.pressed if isinstance(handler, _Note) else None
 
-    def note(number: int, frame: FrameType | None) -> None:
-        pressed.append(number)
 
-    ours = (
-        threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    )
-    if not ours:
-        yield pressed
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Hold back Ctrl-C inside the block.
+
+    KeyboardInterrupt is raised when the outermost of such blocks ends. Outside the main thread, and
+    where a program has a handler of its own for SIGINT, nothing changes.
+    """
+    if _handler() is not signal.default_int_handler:
+        yield
         return
+    note = _Note()
     signal.signal(signal.SIGINT, note)
     try:
-        yield pressed
+        yield
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    if pressed:
+    if note.pressed:
         raise KeyboardInterrupt

@@ -305,7 +305,7 @@ def test_a_slab_is_written_to_when_it_has_been_read(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(training, "SLICE_SECONDS", 1e9)
     net = _net()
     net.fit(X[:32], Y[:32], epochs=1, batch_size=32)
-    net._engine.seconds_per_row = 1e-12
+    net._engine.pace = (32, net._engine.most_threads(), 1e-12)
     standin.MACHINE.events.clear()
     net.fit(X, Y, epochs=1, batch_size=32)
     names = {}

@@ -158,7 +158,7 @@ def _wide(
     pieces = 3 if activation == "maxout" else 1
     layers = [
         Layer(i, o, activation, 0.1, pieces, normalization, 0.2)
-        for i, o in itertools.pairwise(sizes)
+        for i, o in itertools.pairwise(sizes[:-1])
     ]
     return Network((*layers, Layer(sizes[-2], sizes[-1], "softmax")), "cross_entropy")
 

@@ -12,6 +12,7 @@ from .jit import DOUBLES, INTEGER, INTEGERS, POINTER, family, inline
 from .memory import clear_padding, layer_of, parameter, scratch_of
 from .normalization import LAYER, NONE, batch_gradient, layer_gradient
 from .products import product
+from .team import halting
 
 
 @inline
@@ -138,6 +139,8 @@ def backward_block(m, t, f, first, resumed, stop, r0, n, thread, training, rows)
     stride = t[fields.CAPACITY] * lanes(m)
     last = t[fields.LAYERS] - 1
     for number in range(first, -1, -1):
+        if halting(t):
+            return
         layer = layer_of(t, number)
         if not (resumed and number == first):
             if number < last:

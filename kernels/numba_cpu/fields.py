@@ -18,8 +18,8 @@ BLOCK = 64
 CACHE_LINE = 64
 """Bytes."""
 
-ITEM_TILES = 8
-"""Weight tiles of an item at most: 8 KiB of gradient (4 were as fast, 1 not)."""
+ITEM_TILES = 4
+"""Input panels of an item at most: with three panels of columns 12 KiB of gradient."""
 
 # fmt: off
 (LAYERS, CAPACITY, LOSS, JOINED, MEAN_OVER_ROWS, PENALTY_PER_ROW, PENALIZED, UPDATE,
@@ -28,12 +28,12 @@ ITEM_TILES = 8
  ROW_LOSSES, ZEROS, SCRATCH, SCRATCH_SIZE, SCRATCH_DA, SCRATCH_TERMS, TILES, COLUMN_PANELS,
  X, LABELS, DENSE, SAMPLE_WEIGHTS, INDEX, ORDER, ORDER_KEY, ROWS, BATCH_ROWS, FIRST, COUNT,
  STEP, KEY, RATES, LOSSES_OUT, OUT, MODE, TRAINING, LISTED_ROWS, NARROW, RING, WINDOW, PATIENCE,
- DONE) = range(52)
+ DONE, HALT, TWO_PASSES, RUNNING) = range(55)
 HEADER = 56
 (INPUTS, UNITS, PIECES, IN_PANELS, UNIT_PANELS, PANELS, ACTIVATION, NORM, DROPS, THRESHOLD,
  KEEPS_Y, W, B, U, V, SCALE, SHIFT, BETA, WT, LAYER_INPUT, Y, HAT, A, OUTPUT, DY, DZ, MASK, DU, DV,
  ROW_SPREAD, MEAN, SPREAD, RUNNING_MEAN, RUNNING_VARIANCE, RUNNING_SPREAD, SUMS, SQUARES,
- SQUARED_GRADIENT, TRUST_SQUARES, BLOCKS, VECTORS, VECTOR) = range(42)
+ SQUARED_GRADIENT, TRUST_SQUARES, BLOCKS, GROUPS, VECTORS, VECTOR) = range(43)
 FIELDS = 48
 (LOSS_CONSTANT, L1, L2, TINY, EPSILON, CLIP_VALUE, CLIP_NORM, RULE) = range(8)
 NUMBERS = RULE + CONSTANTS
@@ -44,9 +44,10 @@ THREAD_NUMBERS = 16
 """Per thread: the numbers of an update, on cache lines of their own."""
 THREAD_FLAGS = 64
 """Integers of a thread: its barrier count on a cache line of its own, then the round keys."""
-WAITED, COUNTED, SINCE, APART = 1, 2, 3, 4
+WAITED, COUNTED, SINCE, APART, LEFT = 1, 2, 3, 4, 5
 """Beside the count: cycles that a thread has waited, in all and before this window of time; for the
-team, on the line of thread 0: when the window began, and whether the team is to break up."""
+team, on the line of thread 0: when the window began, and whether the team is to break up. Then
+whether a thread has left work undone in this batch."""
 ROUND_KEYS = 16
 """Where these stand."""
 LISTED_AHEAD = 512
@@ -61,5 +62,8 @@ LOGITS, OUTPUTS, LOSS_ONLY = range(3)
 
 EVALUATION, GRADIENT_ONLY, UPDATING = range(3)
 """TRAINING: running statistics; batch statistics; batch statistics that move the running ones."""
+
+NEVER, POSSIBLE, WANTED = range(3)
+"""HALT: whether a call can be told to leave its work undone, and whether it is."""
 
 BETA_FLOOR = FLOORS["beta"]

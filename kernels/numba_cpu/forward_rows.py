@@ -18,6 +18,7 @@ from .memory import activation_input, layer_of, parameter, scratch_of
 from .normalization import LAYER, NONE, normalize_columns, normalize_rows
 from .products import product
 from .random import dropout_block, shuffled_run
+from .team import halting
 
 
 @inline
@@ -200,6 +201,8 @@ def forward_block(m, t, f, first, resumed, stop, r0, n, thread, training, finish
     v = lanes(m)
     stride = t[fields.CAPACITY] * v
     for number in range(first, t[fields.LAYERS]):
+        if halting(t):
+            return
         layer = layer_of(t, number)
         y, y_stride = activation_input(m, t, layer, thread, r0)
         normal = layer[fields.NORM] != NONE

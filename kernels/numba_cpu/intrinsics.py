@@ -166,19 +166,24 @@ def copy_vector(typingctx, target, source):
     return types.void(target, target), codegen
 
 
+def ask_for(builder: Any, pointer: Any) -> None:
+    """Emit a prefetch of the cache line at `pointer` into the second level."""
+    word, byte = ir.IntType(32), ir.IntType(8).as_pointer()
+    ask = cgutils.get_or_insert_function(
+        builder.module,
+        ir.FunctionType(ir.VoidType(), [byte, word, word, word]),
+        "llvm.prefetch.p0i8",
+    )
+    read, second_level, data = word(0), word(2), word(1)
+    builder.call(ask, [builder.bitcast(pointer, byte), read, second_level, data])
+
+
 @intrinsic
 def prefetch(typingctx, pointer):
     """Ask for the cache line at `pointer`, to be read later; any address is allowed."""
 
     def codegen(context, builder, sig, args):
-        word, byte = ir.IntType(32), ir.IntType(8).as_pointer()
-        ask = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(ir.VoidType(), [byte, word, word, word]),
-            "llvm.prefetch.p0i8",
-        )
-        read, second_level, data = word(0), word(2), word(1)
-        builder.call(ask, [builder.bitcast(args[0], byte), read, second_level, data])
+        ask_for(builder, args[0])
         return context.get_dummy_value()
 
     return types.void(pointer), codegen

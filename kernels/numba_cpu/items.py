@@ -1,9 +1,9 @@
 """What happens to items: a few square tiles of the weights that follow one another.
 
-Items count from the first layer to the last. A layer's input panels are cut into blocks; an item
-is a block in one panel of columns, columns fastest: the block of inputs is read once and stays in
-the cache, and a thread's share of items needs little of what other threads have gathered. What
-belongs to columns (biases and the like) is done with the first block.
+Items count from the first layer to the last. A layer's input panels are cut into blocks, its panels
+of columns into groups; an item is a block in a group, groups fastest: the block of inputs is read
+once and stays in the cache, and a thread's share of items needs little of what other threads have
+gathered. What belongs to columns (biases and the like) is done with the first block.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from .forward_rows import prefetch_rows
 from .intrinsics import at, lanes, like
 from .jit import DOUBLES, INTEGER, INTEGERS, POINTER, REAL, family, inline
 from .memory import layer_of, parameter, run_of
-from .products import transpose_tiles, weight_tiles
+from .products import group_of, transpose_tiles, weight_tiles
+from .team import halting
 from .updates import TRUST, fill_numbers, trusts, update_run
 
 
@@ -33,7 +34,7 @@ def filled_numbers(t, f, thread, rate, step):
 @inline
 def items_of(layer):
     """How many items a layer has."""
-    return layer[fields.BLOCKS] * layer[fields.PANELS]
+    return layer[fields.BLOCKS] * layer[fields.GROUPS]
 
 
 @inline
@@ -58,33 +59,41 @@ def items_share(t, thread, team):
 
 
 @inline
-def tiles_of(layer, item):
-    """First tile of an item, and the one after its last; tiles count down a panel's inputs."""
-    panels, blocks, inputs = layer[fields.PANELS], layer[fields.BLOCKS], layer[fields.IN_PANELS]
-    block, p = item // panels, item % panels
-    return p * inputs + inputs * block // blocks, p * inputs + inputs * (block + 1) // blocks
+def item_of(layer, item):
+    """Input panels low ... high and panels of columns p0 ... p1 of an item."""
+    groups, blocks, inputs = layer[fields.GROUPS], layer[fields.BLOCKS], layer[fields.IN_PANELS]
+    block, group = item // groups, item % groups
+    p0, p1 = group_of(layer[fields.PANELS], group)
+    return inputs * block // blocks, inputs * (block + 1) // blocks, p0, p1
 
 
 @inline
-def _tile_gradients(m, t, f, layer, g, share, rows, low, high):
-    """Gradients of a layer's tiles low ... high, penalties in; g is where the first one goes."""
+def tile_at(layer, p, low, v):
+    """Where the tile of input panel `low` and panel p of columns stands in the weights."""
+    return (p * layer[fields.IN_PANELS] + low) * v * v
+
+
+@inline
+def _item_gradient(m, t, f, layer, g, g_stride, share, rows, low, high, p0, p1):
+    """Gradients of an item, penalties in; g is where the first tile goes."""
     v = lanes(m)
     stride = t[fields.CAPACITY] * v
     weight_tiles(
-        at(g, -low * v * v),
-        at(m, layer[fields.LAYER_INPUT]),
+        g,
+        g_stride,
+        at(m, layer[fields.LAYER_INPUT] + low * stride),
         stride,
-        at(m, layer[fields.DZ]),
+        at(m, layer[fields.DZ] + p0 * stride),
         stride,
         rows,
-        layer[fields.IN_PANELS],
-        low,
-        high,
+        high - low,
+        p1 - p0,
     )
     if t[fields.PENALIZED]:
-        w = at(parameter(m, t, layer[fields.W]), low * v * v)
         l1, l2 = share * like(m, f[fields.L1]), share * like(m, f[fields.L2])
-        _add_penalty(g, w, l1, l2, (high - low) * v * v)
+        for p in range(p0, p1):
+            w = parameter(m, t, layer[fields.W] + tile_at(layer, p, low, v))
+            _add_penalty(at(g, (p - p0) * g_stride), w, l1, l2, (high - low) * v * v)
 
 
 @family(types.void, POINTER, INTEGERS, DOUBLES, REAL, INTEGER, INTEGER, INTEGER, INTEGER)
@@ -94,13 +103,17 @@ def gradient_items(m, t, f, share, training, rows, first, stop):
     position = 0
     for number in range(t[fields.LAYERS]):
         layer = layer_of(t, number)
+        stride = layer[fields.IN_PANELS] * v * v
         begin, end = run_of(position, items_of(layer), first, stop)
         for item in range(begin, end):
-            low, high = tiles_of(layer, item)
-            g = at(m, t[fields.GRADIENT] + layer[fields.W] + low * v * v)
-            _tile_gradients(m, t, f, layer, g, share, rows, low, high)
-            if item < layer[fields.PANELS]:
-                column_gradients(m, t, layer, item, training, rows)
+            if halting(t):
+                return
+            low, high, p0, p1 = item_of(layer, item)
+            g = at(m, t[fields.GRADIENT] + layer[fields.W] + tile_at(layer, p0, low, v))
+            _item_gradient(m, t, f, layer, g, stride, share, rows, low, high, p0, p1)
+            if low == 0:
+                for p in range(p0, p1):
+                    column_gradients(m, t, layer, p, training, rows)
         position += items_of(layer)
 
 
@@ -122,11 +135,12 @@ def clip_items(m, t, f, first, stop):
         layer = layer_of(t, number)
         begin, end = run_of(position, items_of(layer), first, stop)
         for item in range(begin, end):
-            low, high = tiles_of(layer, item)
-            g = at(m, t[fields.GRADIENT] + layer[fields.W] + low * v * v)
-            _clip(g, limit, (high - low) * v * v)
-            if item < layer[fields.PANELS]:
-                _clip_column(m, t, layer, limit, item)
+            low, high, p0, p1 = item_of(layer, item)
+            for p in range(p0, p1):
+                g = at(m, t[fields.GRADIENT] + layer[fields.W] + tile_at(layer, p, low, v))
+                _clip(g, limit, (high - low) * v * v)
+                if low == 0:
+                    _clip_column(m, t, layer, limit, p)
         position += items_of(layer)
 
 
@@ -170,15 +184,15 @@ def _update(m, t, code, offset, g, numbers, factor, n):
 
 
 @inline
-def _update_tiles(m, t, number, layer, g, numbers, factor, low, high):
-    """Update a layer's tiles low ... high by the gradient g, and their transposed copies."""
+def _update_panel(m, t, number, layer, g, numbers, factor, p, low, high):
+    """Update an item's tiles of one panel by the gradient g, and their transposed copies."""
     v = lanes(m)
-    code, offset, n = t[fields.UPDATE], layer[fields.W] + low * v * v, (high - low) * v * v
-    _update(m, t, code, offset, g, numbers, factor, n)
+    offset, n = layer[fields.W] + tile_at(layer, p, low, v), (high - low) * v * v
+    _update(m, t, t[fields.UPDATE], offset, g, numbers, factor, n)
     if number > 0:
-        w = parameter(m, t, layer[fields.W])
-        panels = layer[fields.PANELS]
-        transpose_tiles(at(m, layer[fields.WT]), w, layer[fields.IN_PANELS], panels, low, high)
+        w, inputs = parameter(m, t, layer[fields.W]), layer[fields.IN_PANELS]
+        first, stop = p * inputs + low, p * inputs + high
+        transpose_tiles(at(m, layer[fields.WT]), w, inputs, layer[fields.PANELS], first, stop)
 
 
 @inline
@@ -204,11 +218,12 @@ def update_items(m, t, f, numbers, factor, first, stop):
         if trusts(t[fields.UPDATE]):
             numbers[TRUST] = layer_trust(m, t, layer, f, numbers)
         for item in range(begin, end):
-            low, high = tiles_of(layer, item)
-            g = at(m, t[fields.GRADIENT] + layer[fields.W] + low * v * v)
-            _update_tiles(m, t, number, layer, g, numbers, factor, low, high)
-            if item < layer[fields.PANELS]:
-                update_column(m, t, layer, numbers, factor, item)
+            low, high, p0, p1 = item_of(layer, item)
+            for p in range(p0, p1):
+                g = at(m, t[fields.GRADIENT] + layer[fields.W] + tile_at(layer, p, low, v))
+                _update_panel(m, t, number, layer, g, numbers, factor, p, low, high)
+                if low == 0:
+                    update_column(m, t, layer, numbers, factor, p)
         position += items_of(layer)
 
 
@@ -237,16 +252,19 @@ def train_items(
             after = min(next_row + several, next_stop)
             prefetch_rows(m, t, one, next_start, next_row, after)
             next_row = after
-            low, high = tiles_of(layer, item)
-            _tile_gradients(m, t, f, layer, scratch, share, rows, low, high)
+            low, high, p0, p1 = item_of(layer, item)
+            stride = (high - low) * v * v
+            _item_gradient(m, t, f, layer, scratch, stride, share, rows, low, high, p0, p1)
             if f[fields.CLIP_VALUE] > 0.0:
-                _clip(scratch, limit, (high - low) * v * v)
-            _update_tiles(m, t, number, layer, scratch, numbers, 1.0, low, high)
-            if item < layer[fields.PANELS]:
-                column_gradients(m, t, layer, item, 1, rows)
-                if f[fields.CLIP_VALUE] > 0.0:
-                    _clip_column(m, t, layer, limit, item)
-                update_column(m, t, layer, numbers, 1.0, item)
+                _clip(scratch, limit, (p1 - p0) * stride)
+            for p in range(p0, p1):
+                g = at(scratch, (p - p0) * stride)
+                _update_panel(m, t, number, layer, g, numbers, 1.0, p, low, high)
+                if low == 0:
+                    column_gradients(m, t, layer, p, 1, rows)
+                    if f[fields.CLIP_VALUE] > 0.0:
+                        _clip_column(m, t, layer, limit, p)
+                    update_column(m, t, layer, numbers, 1.0, p)
         position += items_of(layer)
 
 

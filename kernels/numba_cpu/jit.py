@@ -33,6 +33,7 @@ import numba
 from llvmlite import ir
 from numba.core import types
 from numba.core.ccallback import CFunc
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.typing import signature
 from numba.core.typing.templates import AbstractTemplate, infer_global
 from numba.extending import lower_builtin
@@ -48,6 +49,21 @@ PRECISIONS = {"float32": types.float32, "float64": types.float64}
 _OPTIONS = {"error_model": "numpy", "boundscheck": False}
 _INNER = {**_OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "forceinline": True}
 _lock = threading.RLock()
+
+
+def _hold() -> None:
+    """Let no thread be in the middle of compiling when this process forks."""
+    _lock.acquire()
+    global_compiler_lock.acquire()
+
+
+def _let_go() -> None:
+    global_compiler_lock.release()
+    _lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_hold, after_in_parent=_let_go, after_in_child=_let_go)
 
 
 def cache_folder() -> Path | None:

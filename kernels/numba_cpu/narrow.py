@@ -23,7 +23,7 @@ from .tiles import product_tile, weight_tile_of
 from .updates import fill_numbers, update_run
 
 WIDTH = fields.NARROW_WIDTH
-_tile, _weight_tile = product_tile(4, 1, WIDTH), weight_tile_of(WIDTH)
+_tile, _weight_tile = product_tile(4, 1, WIDTH), weight_tile_of(WIDTH, 1, WIDTH)
 
 
 @inline
@@ -89,7 +89,7 @@ def _gathered(m, t, start, rows):
 def _multiplied(z, x, w, b, rows, k):
     """z = x w + b."""
     for r in range(0, rows, 4):
-        _tile(at(z, r * WIDTH), 0, at(x, r * WIDTH), 0, w, 0, b, k, rows - 1 - r)
+        _tile(at(z, r * WIDTH), 0, b, 0, 0, at(x, r * WIDTH), 0, w, 0, k, rows - 1 - r, w, 0)
 
 
 @inline
@@ -134,7 +134,7 @@ def _loss_gradient(m, t, f, factors, rows):
 
 @inline
 def _gradient_of_weights(g, room, x, dz, rows, inputs):
-    _weight_tile(room, x, dz, rows)
+    _weight_tile(room, 0, x, dz, 0, rows, 0)
     for i in range(inputs * WIDTH):
         g[i] = room[i]
     for j in range(WIDTH):

@@ -35,8 +35,11 @@ from .items import (
 from .jit import DOUBLES, INTEGER, INTEGERS, POINTER, family, inline
 from .memory import batch_normalized_after, batch_normalized_before, layer_of, scratch_of
 from .random import fill_round_keys
-from .team import meet, share_of, watch
+from .team import given_up, halting, meet, share_of, tell, watch
 from .updates import trusts
+
+GATHERED = 1 << 16
+"""Rows that a thread gathers between two looks at Ctrl-C."""
 
 
 @family(types.void, POINTER, INTEGERS, DOUBLES, INTEGERS, INTEGER, INTEGER, INTEGER, INTEGER)
@@ -49,6 +52,8 @@ def rows_phase(m, t, f, flags, thread, team, rows, step):
     while True:
         stop = batch_normalized_after(t, first + resumed) if training else t[fields.LAYERS]
         for r0 in range(low, high, fields.BLOCK):
+            if halting(t):
+                break
             n = min(fields.BLOCK, high - r0)
             finish = 0 if t[fields.JOINED] else 1
             forward_block(
@@ -74,7 +79,9 @@ def rows_phase(m, t, f, flags, thread, team, rows, step):
             break
         meet(flags, thread, team)
         p0, p1 = share_of(layer_of(t, stop)[fields.PANELS], thread, team, 1)
-        moment_panels(m, t, stop, rows, p0, p1)
+        for p in range(p0, p1):
+            if not halting(t):
+                moment_panels(m, t, stop, rows, p, p + 1)
         meet(flags, thread, team)
         first, resumed = stop, 1
     top = batch_normalized_before(t, last) if training else -1
@@ -83,10 +90,13 @@ def rows_phase(m, t, f, flags, thread, team, rows, step):
         layer = layer_of(t, top)
         p0, p1 = share_of(layer[fields.PANELS], thread, team, 1)
         for p in range(p0, p1):
-            normalization_columns(m, t, layer, p, rows)
+            if not halting(t):
+                normalization_columns(m, t, layer, p, rows)
         meet(flags, thread, team)
         end = batch_normalized_before(t, top - 1)
         for r0 in range(low, high, fields.BLOCK):
+            if halting(t):
+                break
             n = min(fields.BLOCK, high - r0)
             backward_block(m, t, f, top, 1, end, r0, n, thread, training, rows)
         top = end
@@ -133,7 +143,10 @@ def batch_phase(m, t, f, flags, thread, team, start, rows, step):
     """All that a batch's gradient is made of: gather, forward, loss, backward; the team has met."""
     one = like(m, 1.0)
     low, high = share_of(rows, thread, team, 8)
-    gather_rows(m, t, one, start, low, high)
+    for r in range(low, high, GATHERED):
+        if halting(t):
+            break
+        gather_rows(m, t, one, start, r, min(r + GATHERED, high))
     if t[fields.PENALIZED]:
         p0, p1 = share_of(t[fields.COLUMN_PANELS], thread, team, 1)
         penalty_columns(m, t, p0, p1)
@@ -144,6 +157,7 @@ def batch_phase(m, t, f, flags, thread, team, start, rows, step):
         weight = m[t[fields.WEIGHTS] + r] if t[fields.SAMPLE_WEIGHTS] else one
         m[t[fields.FACTORS] + r] = like(m, data_share) * weight
     rows_phase(m, t, f, flags, thread, team, rows, step)
+    tell(t, flags, thread)
     meet(flags, thread, team)
 
 
@@ -230,9 +244,16 @@ def _train_on(m, t, f, flags, thread, team, rows, rate, step, number, listed):
     low, high, listed = _order_batch(m, t, flags, thread, team, number, listed)
     share = _penalty_share(m, t, rows)
     i0, i1 = items_share(t, thread, team)
-    if t[fields.CLIPPED] or trusts(t[fields.UPDATE]):
+    if t[fields.CLIPPED] or trusts(t[fields.UPDATE]) or t[fields.TWO_PASSES]:
         gradient_items(m, t, f, share, 1, rows, i0, i1)
+        if t[fields.HALT] != fields.NEVER:
+            tell(t, flags, thread)
+            meet(flags, thread, team)
+            if given_up(t, flags, team):
+                return listed
         update_phase(m, t, f, flags, thread, team, rate, step)
+        return listed
+    if given_up(t, flags, team):
         return listed
     mine = filled_numbers(t, f, thread, rate, step)
     after = number * t[fields.BATCH_ROWS]
@@ -256,12 +277,15 @@ def _weightless(m, t, flags, thread, team, start, rows):
 
 @family(types.int64, POINTER, INTEGERS, DOUBLES, INTEGERS, INTEGER, INTEGER)
 def train_team(m, t, f, flags, thread, team):
-    """A thread's part in fields.COUNT minibatches; returns the updates made."""
+    """A thread's part in fields.COUNT minibatches; returns the updates made.
+
+    The team leaves early where it breaks up, and before an update where Ctrl-C is pressed.
+    """
     fill_round_keys(
         at(flags, thread * fields.THREAD_FLAGS + fields.ROUND_KEYS), t[fields.ORDER_KEY]
     )
     rates, losses = pointer_to(1.0, t[fields.RATES]), pointer_to(1.0, t[fields.LOSSES_OUT])
-    made = 0
+    made = done = 0
     listed = t[fields.FIRST] * t[fields.BATCH_ROWS]
     listed = _order_batch(m, t, flags, thread, team, t[fields.FIRST], listed)[2]
     for b in range(t[fields.COUNT]):
@@ -274,6 +298,7 @@ def train_team(m, t, f, flags, thread, team):
             if thread == 0:
                 losses[b] = 0.0 if t[fields.PENALTY_PER_ROW] else _penalty(m, t, f)
             listed = _order_batch(m, t, flags, thread, team, number + 1, listed)[2]
+            done += 1
             meet(flags, thread, team)
             continue
         step = t[fields.STEP] + made
@@ -282,14 +307,17 @@ def train_team(m, t, f, flags, thread, team):
             losses[b] = _loss(m, t, f, rows)
         rate = rates[made]
         listed = _train_on(m, t, f, flags, thread, team, rows, rate, step + 1, number + 1, listed)
+        if given_up(t, flags, team):
+            break
         made += 1
+        done += 1
         if thread == 0 and team > 1:
             watch(flags, team, t[fields.WINDOW], t[fields.PATIENCE])
         meet(flags, thread, team)
         if flags[fields.APART]:
             break
     if thread == 0:
-        t[fields.DONE] = b + 1
+        t[fields.DONE] = done
         spread_running(m, t)
     return made
 
@@ -307,6 +335,8 @@ def infer_team(m, t, f, flags, thread, team):
     finish = 0 if mode == fields.LOGITS or (mode == fields.LOSS_ONLY and t[fields.JOINED]) else 1
     source = at(m, (layer[fields.Y] if mode == fields.LOGITS else layer[fields.A]) + r0 * v)
     for start in range(thread * fields.BLOCK, t[fields.ROWS], team * fields.BLOCK):
+        if halting(t):
+            return
         n = min(fields.BLOCK, t[fields.ROWS] - start)
         gather_rows(m, t, one, start - r0, r0, r0 + n)
         forward_block(m, t, f, 0, 0, t[fields.LAYERS], r0, n, thread, 0, finish, 0, 0)

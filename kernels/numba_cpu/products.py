@@ -8,26 +8,85 @@ from numba.core import types
 from ..contract import Array
 from .intrinsics import at, lane_count, lanes, pointer_to
 from .jit import INTEGER, POINTER, entry, family, inline, prepare
-from .tiles import ROW_TILES, TILE_PANELS, TILE_ROWS, TILES, column_sum, transpose_tile, weight_tile
+from .tiles import (
+    ROW_TILES,
+    TILE_PANELS,
+    TILE_ROWS,
+    TILES,
+    WEIGHT_TILES,
+    column_sum,
+    transpose_tile,
+)
 
-_tile_1, _tile_2 = TILES[1], TILES[2]
-_tile_3 = TILES[TILE_PANELS]
+_tile_1, _tile_2, _tile_3 = TILES[1], TILES[2], TILES[TILE_PANELS]
 _row_1, _row_2, _row_4 = ROW_TILES[1], ROW_TILES[2], ROW_TILES[4]
+_weights_1, _weights_2, _weights_3 = WEIGHT_TILES[1], WEIGHT_TILES[2], WEIGHT_TILES[TILE_PANELS]
+
+SUMMED = 128
+"""Terms that a product adds up at a time: 24 KiB of weights stay in the first-level cache."""
+
+BEYOND_THE_CACHE = 1 << 18
+"""Numbers in a layer's weights (1 MiB of float32) from which on they are asked for ahead."""
+
+GRADIENT_ROWS = 128
+"""Rows that a gradient adds up at a time: three panels of dZ take 24 KiB."""
+
+
+@inline
+def group_of(panels, number):
+    """First panel of a group, and the one after its last; groups are as even as they can be."""
+    groups = groups_of(panels)
+    return panels * number // groups, panels * (number + 1) // groups
+
+
+@inline
+def groups_of(panels):
+    """How many groups of panels pass through the tiles together."""
+    return (panels + TILE_PANELS - 1) // TILE_PANELS
 
 
 @inline
 def _product_of_a_row(z, z_stride, a, a_stride, w, w_stride, b, k, panels):
+    v = lanes(z)
     p = 0
     while p < panels:
         left = panels - p
-        out, weights, bias = at(z, p * z_stride), at(w, p * w_stride), at(b, p * lanes(z))
+        out, weights, bias = at(z, p * z_stride), at(w, p * w_stride), at(b, p * v)
         if left >= 4:
-            _row_4(out, z_stride, a, a_stride, weights, w_stride, bias, k, 0)
+            _row_4(out, z_stride, bias, v, 0, a, a_stride, weights, w_stride, k, 0, w, 0)
         elif left >= 2:
-            _row_2(out, z_stride, a, a_stride, weights, w_stride, bias, k, 0)
+            _row_2(out, z_stride, bias, v, 0, a, a_stride, weights, w_stride, k, 0, w, 0)
         else:
-            _row_1(out, z_stride, a, a_stride, weights, w_stride, bias, k, 0)
+            _row_1(out, z_stride, bias, v, 0, a, a_stride, weights, w_stride, k, 0, w, 0)
         p += 4 if left >= 4 else (2 if left >= 2 else 1)
+
+
+@inline
+def _add_products(z, z_to, start, start_to, by_row, a, a_to, w, w_to, rows, k, panels, ahead, pace):
+    """z = start + A W for a group of panels; ..._to are strides from panel to panel.
+
+    With a `pace`, the weights from `ahead` on are asked for: so many rows of them by each tile for
+    each panel of A.
+    """
+    v = lanes(z)
+    for r in range(0, rows, TILE_ROWS):
+        out, first, x, last = at(z, r * v), at(start, by_row * r * v), at(a, r * v), rows - 1 - r
+        if panels >= TILE_PANELS:
+            _tile_3(out, z_to, first, start_to, by_row, x, a_to, w, w_to, k, last, ahead, pace)
+        elif panels == 2:
+            _tile_2(out, z_to, first, start_to, by_row, x, a_to, w, w_to, k, last, ahead, pace)
+        else:
+            _tile_1(out, z_to, first, start_to, by_row, x, a_to, w, w_to, k, last, ahead, pace)
+        ahead = at(ahead, pace * (k // v) * v)
+
+
+@inline
+def _pace(rows, k, panels, v):
+    """How fast to ask for weights, so that the next SUMMED rows have come when they are used."""
+    if k * panels * v < BEYOND_THE_CACHE:
+        return 0
+    tiles = (rows + TILE_ROWS - 1) // TILE_ROWS * (SUMMED // v)
+    return (SUMMED + tiles - 1) // tiles
 
 
 @family(
@@ -40,36 +99,54 @@ def product(z, z_stride, a, a_stride, w, w_stride, b, rows, k, panels):
     if rows == 1:
         _product_of_a_row(z, z_stride, a, a_stride, w, w_stride, b, k, panels)
         return
-    p = 0
-    while p < panels:
-        out, weights, bias = at(z, p * z_stride), at(w, p * w_stride), at(b, p * v)
-        left = panels - p
-        for r in range(0, rows, TILE_ROWS):
-            at_z, at_a, last = at(out, r * v), at(a, r * v), rows - 1 - r
-            if left >= TILE_PANELS:
-                _tile_3(at_z, z_stride, at_a, a_stride, weights, w_stride, bias, k, last)
-            elif left >= 2:
-                _tile_2(at_z, z_stride, at_a, a_stride, weights, w_stride, bias, k, last)
-            else:
-                _tile_1(at_z, z_stride, at_a, a_stride, weights, w_stride, bias, k, last)
-        p += TILE_PANELS if left >= TILE_PANELS else (2 if left >= 2 else 1)
+    pace = _pace(rows, k, panels, v)
+    for group in range(groups_of(panels)):
+        p, stop = group_of(panels, group)
+        out, weights = at(z, p * z_stride), at(w, p * w_stride)
+        start, start_stride, by_row = at(b, p * v), v, 0
+        for first in range(0, k, SUMMED):
+            x, part = at(a, first // v * a_stride), at(weights, first * v)
+            n = min(SUMMED, k - first)
+            ahead = at(part, n * v) if first + n < k else at(w, stop * w_stride)
+            _add_products(
+                out,
+                z_stride,
+                start,
+                start_stride,
+                by_row,
+                x,
+                a_stride,
+                part,
+                w_stride,
+                rows,
+                n,
+                stop - p,
+                ahead,
+                pace,
+            )
+            start, start_stride, by_row = out, z_stride, 1
 
 
 @family(
     types.void,
-    *(POINTER, POINTER, INTEGER, POINTER, INTEGER, INTEGER, INTEGER, INTEGER, INTEGER),
+    *(POINTER, INTEGER, POINTER, INTEGER, POINTER, INTEGER, INTEGER, INTEGER, INTEGER),
 )
-def weight_tiles(g, a, a_stride, dz, dz_stride, rows, in_panels, first, stop):
-    """Tiles first ... stop of A' dZ, input panels fastest; g is the whole layer's gradient."""
+def weight_tiles(g, g_stride, a, a_stride, dz, dz_stride, rows, tiles, panels):
+    """A' dZ for `tiles` input panels and a group of output panels; strides from panel to panel."""
     v = lanes(g)
-    for tile in range(first, stop):
-        out_panel, in_panel = tile // in_panels, tile % in_panels
-        weight_tile(
-            at(g, tile * v * v),
-            at(a, in_panel * a_stride),
-            at(dz, out_panel * dz_stride),
-            rows,
-        )
+    for first in range(0, rows, GRADIENT_ROWS):
+        n, delta = min(GRADIENT_ROWS, rows - first), at(dz, first * v)
+        for tile in range(tiles):
+            out, x = at(g, tile * v * v), at(a, tile * a_stride + first * v)
+            if panels == 1:
+                _weights_1(out, g_stride, x, delta, dz_stride, n, first)
+                continue
+            for i in range(0, v, TILE_ROWS):
+                place, number = at(out, i * v), at(x, i)
+                if panels >= TILE_PANELS:
+                    _weights_3(place, g_stride, number, delta, dz_stride, n, first)
+                else:
+                    _weights_2(place, g_stride, number, delta, dz_stride, n, first)
 
 
 @family(types.void, POINTER, POINTER, INTEGER, INTEGER, INTEGER, INTEGER)
@@ -98,18 +175,15 @@ def _product_entry(one, z, a, w, b, rows, k, panels, k_rows):
 
 @entry
 def _weight_entry(one, g, a, dz, rows, in_panels, out_panels):
-    v = lanes(pointer_to(one, g))
-    weight_tiles(
-        pointer_to(one, g),
-        pointer_to(one, a),
-        rows * v,
-        pointer_to(one, dz),
-        rows * v,
-        rows,
-        in_panels,
-        0,
-        in_panels * out_panels,
-    )
+    G, A, dZ = pointer_to(one, g), pointer_to(one, a), pointer_to(one, dz)
+    v = lanes(G)
+    panel = in_panels * v * v
+    for group in range(groups_of(out_panels)):
+        p, stop = group_of(out_panels, group)
+        delta = at(dZ, p * rows * v)
+        weight_tiles(
+            at(G, p * panel), panel, A, rows * v, delta, rows * v, rows, in_panels, stop - p
+        )
 
 
 @entry

@@ -18,6 +18,7 @@ from .phases import batch_gradient_phase, infer_team, train_team, update_phase
 from .plan import Plan
 from .random import signed
 from .team import run_team
+from .work import LONG, LONG_ITEMS, MANY_ROWS
 
 TRAIN, GRADIENTS, APPLY, INFER, REFRESH, NARROW, ONLINE = range(7)
 
@@ -53,6 +54,7 @@ def _infer_entry(one, memory, table, numbers, flags, X, out, mode):
     t[fields.OUT], t[fields.MODE] = out.ctypes.data, mode
     t[fields.LABELS] = t[fields.DENSE] = t[fields.SAMPLE_WEIGHTS] = 0
     t[fields.ORDER], t[fields.TRAINING] = fields.SEQUENCE, fields.EVALUATION
+    t[fields.HALT] = fields.NEVER
     infer_team(m, t, pointer_to(1.0, numbers), integers_at(flags), 0, 1)
 
 
@@ -102,20 +104,41 @@ def way_of(plan: Plan, rows: int, weights: Array | None) -> int:
     return TRAIN
 
 
-def _run(plan: Plan, job: int, team: int) -> float:
-    """Run a job on a team: this thread and, where the system allows it, team - 1 others."""
+def _run(plan: Plan, job: int, team: int, long: bool = False) -> float:
+    """Run a job on a team; a long one ends soon, undone, where Ctrl-C is pressed."""
     if not plan.fresh and job != REFRESH:
         plan.fresh = True
         _run(plan, REFRESH, 1)
     one, addresses = plan.one, plan.addresses
     plan.flags[:] = 0
+    plan.table[fields.HALT] = fields.POSSIBLE if long else fields.NEVER
     if job in _SHORTCUTS:
         kernel, start = _SHORTCUTS[job]
         kernel.compile(plan.dtype.name)
         return float(start(one, *addresses))
-    if team == 1:
+    if team == 1 and not long:
         return float(_entry(job, one, *addresses, 0, 1))
-    return run_team(lambda thread, size: float(_entry(job, one, *addresses, thread, size)), team)
+
+    def call(thread: int, size: int) -> float:
+        return float(_entry(job, one, *addresses, thread, size))
+
+    def stop() -> None:
+        plan.table[fields.HALT] = fields.WANTED
+
+    return run_team(call, team, stop if long else None)
+
+
+def _halted(plan: Plan) -> bool:
+    """Whether the last run has left work undone."""
+    return bool(plan.table[fields.HALT] == fields.WANTED)
+
+
+def _whole(plan: Plan, job: int, team: int, long: bool) -> float:
+    """Run a job of which a part is good for nothing."""
+    result = _run(plan, job, team, long)
+    if _halted(plan):
+        raise KeyboardInterrupt
+    return result
 
 
 def _bind(plan: Plan, X_: Array, T: Array | None, w: Array | None) -> None:
@@ -132,7 +155,7 @@ def _bind(plan: Plan, X_: Array, T: Array | None, w: Array | None) -> None:
 def forward(plan: Plan, out: Array, X: Array, logits: bool) -> None:
     """Fill out (N, O) with logits or outputs: running statistics, no dropout, any N."""
     mode = fields.LOGITS if logits else fields.OUTPUTS
-    if len(X) <= fields.BLOCK and plan.fresh and X.flags.writeable:
+    if len(X) <= plan.brief and plan.fresh and X.flags.writeable:
         with plan.lock:
             _infer_entry(plan.one, *plan.addresses, X, out, mode)
     else:
@@ -154,7 +177,7 @@ def _infer(plan: Plan, out: Array, X_: Array, T: Array | None, mode: int) -> Non
             mode,
             fields.EVALUATION,
         )
-        _run(plan, INFER, team)
+        _whole(plan, INFER, team, plan.heft * len(X_) / 3 >= LONG)
 
 
 def backprop(
@@ -174,7 +197,7 @@ def backprop(
         _bind(plan, X, T, w)
         table = plan.table
         table[fields.KEY], table[fields.STEP], table[fields.TRAINING] = signed(key), step, training
-        loss = _run(plan, GRADIENTS, team)
+        loss = _whole(plan, GRADIENTS, team, plan.heft * len(X) >= LONG)
         plan.store_gradient(gradient)
     return loss
 
@@ -213,16 +236,32 @@ def train_steps(
         table[fields.BATCH_ROWS], table[fields.KEY] = batch, signed(key)
         table[fields.TRAINING], table[fields.WINDOW] = fields.UPDATING, WINDOW
         table[fields.PATIENCE] = PATIENCE
+        long = way == TRAIN and plan.heft * rows >= LONG
+        table[fields.TWO_PASSES] = rows >= MANY_ROWS and plan.heft * rows >= LONG_ITEMS
         done = made = 0
         while done < count:
             size, part = plan.company.next_part(team, count - done)
+            part = 1 if long and len(plan.running_numbers()) else part
             table[fields.FIRST], table[fields.COUNT] = first + done, part
             table[fields.STEP], table[fields.DONE] = step + made, part
             table[fields.RATES] = rates.ctypes.data + made * rates.itemsize
             table[fields.LOSSES_OUT] = losses.ctypes.data + done * losses.itemsize
             started = time.perf_counter()
-            made += int(_run(plan, way, size))
+            made += _train_part(plan, way, size, long)
             seconds = time.perf_counter() - started
             plan.company.learn(team, size, part, int(table[fields.DONE]), seconds)
             done += int(table[fields.DONE])
+            if _halted(plan):
+                break
         return made
+
+
+def _train_part(plan: Plan, way: int, size: int, long: bool) -> int:
+    """Run some batches; one that is left undone leaves no trace."""
+    running = plan.running_numbers()
+    before = running.copy() if long else running
+    made = int(_run(plan, way, size, long))
+    if _halted(plan) and len(running) and plan.table[fields.DONE] == 0:
+        running[:] = before
+        plan.fresh = False
+    return made

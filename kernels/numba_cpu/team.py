@@ -6,13 +6,16 @@ import threading
 import time
 from collections.abc import Callable
 
-from ..interrupts import deferred
+from ..interrupts import deferred, held_back
 from . import fields
 from .intrinsics import at, cycles, give_way, load_acquire, relax, store_release
 from .jit import inline
 
 SPINS = 2000
 """Looks at a flag before the core is offered to others (about 10 us)."""
+
+LOOK = 0.05
+"""Seconds after which a thread that waits for a team looks whether Ctrl-C was pressed."""
 
 
 @inline
@@ -32,6 +35,30 @@ def meet(flags, thread, team):
             if spins > SPINS:
                 give_way()
     flags[place + fields.WAITED] += cycles() - started
+
+
+@inline
+def halting(t):
+    """Whether work is to be left undone: Ctrl-C. Who sees it once will always see it in a call."""
+    return load_acquire(at(t, fields.HALT)) == fields.WANTED
+
+
+@inline
+def tell(t, flags, thread):
+    """Before a meeting: tell the team if this thread may have left work undone."""
+    if halting(t):
+        flags[thread * fields.THREAD_FLAGS + fields.LEFT] = 1
+
+
+@inline
+def given_up(t, flags, team):
+    """After a meeting, once a batch: whether anybody has left work undone; the same for all."""
+    if t[fields.HALT] == fields.NEVER:
+        return False
+    left = 0
+    for thread in range(team):
+        left |= flags[thread * fields.THREAD_FLAGS + fields.LEFT]
+    return left != 0
 
 
 @inline
@@ -97,34 +124,93 @@ class Company:
             self.until = now + self.pause
 
 
-def run_team(call: Callable[[int, int], float], team: int) -> float:
-    """Start the helpers first; all wait until it is known how many there are.
+class _Crew:
+    """Threads that begin a call together, once it is known how many there are."""
 
-    Ctrl-C waits: a team that has lost a member would wait for it without end.
+    def __init__(self, call: Callable[[int, int], float], first: int, team: int):
+        self.result = 0.0
+        self.error: BaseException | None = None
+        self.members: list[threading.Thread] = []
+        self._call, self._size = call, 0
+        self._ready = threading.Event()
+        try:
+            for thread in range(first, team):
+                member = threading.Thread(target=self._work, args=(thread,), daemon=True)
+                self.members.append(member)
+                member.start()
+        except RuntimeError:  # the system gives no more threads
+            self.members.pop()
+        except BaseException:
+            self._ready.set()  # and nobody works
+            raise
+
+    def _work(self, thread: int) -> None:
+        self._ready.wait()
+        if thread >= self._size:
+            return
+        try:
+            result = self._call(thread, self._size)
+        except BaseException as error:  # noqa: BLE001 - it is raised by `wait`
+            self.error = error
+        else:
+            if thread == 0:
+                self.result = result
+
+    def begin(self, size: int) -> None:
+        self._size = size
+        self._ready.set()
+
+    def wait(self, stop: Callable[[], None] | None, pressed: list[int]) -> None:
+        """Wait for all; `stop` is called where Ctrl-C is pressed or a signal's handler raises.
+
+        What is raised meanwhile is passed on when nobody works any more.
+        """
+        while self.members:
+            try:
+                self.members[-1].join(LOOK)
+                if stop is not None and (pressed or self.error is not None):
+                    stop()
+                if not self.members[-1].is_alive():
+                    self.members.pop()
+            except BaseException as error:  # noqa: BLE001 - it is raised when nobody works
+                self.error = error
+        if self.error is not None:
+            raise self.error
+
+
+def run_team(
+    call: Callable[[int, int], float], team: int, stop: Callable[[], None] | None = None
+) -> float:
+    """Run `call` on a team, of one thread where the system gives no more.
+
+    Ctrl-C waits: a team that has lost a member would wait for it without end. With `stop`, which
+    makes all of them leave soon, this thread only listens, where somebody may press it.
     """
     with deferred():
-        return _call_together(call, team)
+        pressed = held_back()
+        if stop is None or pressed is None:
+            return _call_together(call, team)
+        return _call_apart(call, team, stop, pressed)
 
 
 def _call_together(call: Callable[[int, int], float], team: int) -> float:
-    size = [0]
-    ready = threading.Event()
-
-    def helper(thread: int) -> None:
-        ready.wait()
-        if thread < size[0]:
-            call(thread, size[0])
-
-    helpers: list[threading.Thread] = []
+    """This thread is the first of the team."""
+    crew = _Crew(call, 1, team)
+    size = 1 + len(crew.members)
+    crew.begin(size)
     try:
-        for thread in range(1, team):
-            helpers.append(threading.Thread(target=helper, args=(thread,), daemon=True))
-            helpers[-1].start()
-    except RuntimeError:  # the system gives no more threads
-        helpers.pop()
-    size[0] = 1 + len(helpers)
-    ready.set()
-    result = call(0, size[0])
-    for member in helpers:
-        member.join()
-    return result
+        return call(0, size)
+    finally:
+        crew.wait(None, [])
+
+
+def _call_apart(
+    call: Callable[[int, int], float], team: int, stop: Callable[[], None], pressed: list[int]
+) -> float:
+    """The team has threads of its own; this one waits, where Python runs signal handlers."""
+    crew = _Crew(call, 0, team)
+    if not crew.members:
+        return call(0, 1)
+    crew.begin(len(crew.members))
+    crew.wait(stop, pressed)
+    return crew.result

@@ -17,6 +17,7 @@ from numba.extending import intrinsic
 from .intrinsics import (
     REGISTERS,
     VECTOR_BITS,
+    ask_for,
     call_llvm,
     llvm_vector,
     load_vector,
@@ -50,38 +51,47 @@ def _accumulators(builder: Any, real: Any, count: int, lanes: int = 0) -> list[A
 def product_tile(rows: int, panels: int, width: int = 0) -> Any:
     """An intrinsic for `rows` x `panels` vectors of Z = A W + b; `width` lanes instead of all.
 
-    tile(z, z_stride, a, a_stride, w, w_stride, b, k, last): strides are from panel to panel, k
-    is the summed length; rows beyond `last` repeat that row and write the same values again.
+    tile(z, z_to, start, start_to, by_row, a, a_to, w, w_to, k, last, ahead, pace): ..._to are
+    strides from panel to panel, k is the summed length. The sums begin with `start`: the bias
+    (`by_row` 0) or what z holds already (1). Rows beyond `last` repeat that row and write the same
+    values again. For every panel of `a`, `pace` rows of each panel from `ahead` on, laid out like
+    w, are asked for.
     """
 
     @intrinsic
-    def tile(typingctx, z, z_stride, a, a_stride, w, w_stride, b, k, last):
+    def tile(typingctx, z, z_to, start, start_to, by_row, a, a_to, w, w_to, k, last, ahead, pace):
         real = z.dtype
         lanes = width or VECTOR_BITS // real.bitwidth
 
         def codegen(context, builder, sig, args):
-            z, z_stride, a, a_stride, w, w_stride, b, k, last = args
+            z, z_to, start, start_to, by_row, a, a_to, w, w_to, k, last, ahead, pace = args
             offsets = []
             for row in range(rows):
                 within = builder.icmp_signed("<", _INT(row), last)
                 offsets.append(builder.mul(builder.select(within, _INT(row), last), _INT(lanes)))
             sums = _accumulators(builder, real, rows * panels, lanes)
             for v in range(panels):
-                bias = load_vector(builder, real, _offset(builder, b, _INT(v * lanes)), lanes)
+                column = _offset(builder, start, start_to, v)
                 for row in range(rows):
-                    builder.store(bias, sums[row * panels + v])
+                    place = _offset(builder, column, offsets[row], by_row)
+                    builder.store(load_vector(builder, real, place, lanes), sums[row * panels + v])
             blocks = builder.sdiv(builder.add(k, _INT(lanes - 1)), _INT(lanes))
             with cgutils.for_range(builder, blocks) as block:
                 done = builder.mul(block.index, _INT(lanes))
                 left = builder.sub(k, done)
                 full = builder.icmp_signed("<", left, _INT(lanes))
                 count = builder.select(full, left, _INT(lanes))
-                panel = _offset(builder, a, block.index, a_stride)
+                with cgutils.for_range(builder, pace) as line:
+                    place = builder.add(builder.mul(block.index, pace), line.index)
+                    for v in range(panels):
+                        column = _offset(builder, ahead, w_to, v)
+                        ask_for(builder, _offset(builder, column, place, lanes))
+                panel = _offset(builder, a, block.index, a_to)
                 weights = _offset(builder, w, done, lanes)
                 with cgutils.for_range(builder, count) as lane:
                     line = _offset(builder, weights, lane.index, lanes)
                     columns = [
-                        load_vector(builder, real, _offset(builder, line, w_stride, v), lanes)
+                        load_vector(builder, real, _offset(builder, line, w_to, v), lanes)
                         for v in range(panels)
                     ]
                     for row in range(rows):
@@ -90,51 +100,67 @@ def product_tile(rows: int, panels: int, width: int = 0) -> Any:
                         for v in range(panels):
                             _fma(builder, sums[row * panels + v], number, columns[v])
             for v in range(panels):
-                out = _offset(builder, z, z_stride, v)
+                out = _offset(builder, z, z_to, v)
                 for row in range(rows):
                     target = builder.gep(out, [offsets[row]])
                     store_vector(builder, real, builder.load(sums[row * panels + v]), target)
             return context.get_dummy_value()
 
         integer = types.int64
-        return types.void(z, integer, a, integer, w, integer, b, integer, integer), codegen
+        return types.void(
+            *(z, integer, w, integer, integer, a, integer, w, integer, integer, integer),
+            *(w, integer),
+        ), codegen
 
     return tile
 
 
-def weight_tile_of(width: int = 0) -> Any:
-    """An intrinsic for a square tile of A' dZ; `width` lanes instead of all.
+def weight_tile_of(inputs: int, panels: int, width: int = 0) -> Any:
+    """An intrinsic for `inputs` x `panels` vectors of A' dZ; `width` lanes instead of all.
 
-    tile(g, a, dz, rows): g[i] = sum over rows of a[row][i] dz[row], in row order.
+    tile(g, g_stride, a, dz, dz_stride, rows, more): strides are from panel to panel;
+    g[i] = sum over rows of a[row][i] dz[row], in row order, on top of what g holds if `more` is
+    not 0. A panel has at most as many inputs as lanes.
     """
 
     @intrinsic
-    def tile(typingctx, g, a, dz, rows):
+    def tile(typingctx, g, g_stride, a, dz, dz_stride, rows, more):
         real = g.dtype
         lanes = width or VECTOR_BITS // real.bitwidth
+        own = min(inputs or lanes, lanes)
 
         def codegen(context, builder, sig, args):
-            g, a, dz, rows = args
-            sums = _accumulators(builder, real, lanes, lanes)
-            for total in sums:
-                builder.store(ir.Constant(llvm_vector(real, lanes), None), total)
+            g, g_stride, a, dz, dz_stride, rows, more = args
+            goals = [
+                _offset(builder, _offset(builder, g, g_stride, v), _INT(i * lanes))
+                for i in range(own)
+                for v in range(panels)
+            ]
+            sums = _accumulators(builder, real, own * panels, lanes)
+            zero = ir.Constant(llvm_vector(real, lanes), None)
+            fresh = builder.icmp_signed("==", more, _INT(0))
+            for total, goal in zip(sums, goals, strict=True):
+                held = load_vector(builder, real, goal, lanes)
+                builder.store(builder.select(fresh, zero, held), total)
             with cgutils.for_range(builder, rows) as row:
                 line = _offset(builder, a, row.index, lanes)
-                delta = load_vector(builder, real, _offset(builder, dz, row.index, lanes), lanes)
-                for i in range(lanes):
-                    number = builder.load(builder.gep(line, [_INT(i)]))
-                    _fma(builder, sums[i], splat(builder, real, number, lanes), delta)
-            for i in range(lanes):
-                target = _offset(builder, g, _INT(i * lanes))
-                store_vector(builder, real, builder.load(sums[i]), target)
+                place = _offset(builder, dz, row.index, lanes)
+                deltas = [
+                    load_vector(builder, real, _offset(builder, place, dz_stride, v), lanes)
+                    for v in range(panels)
+                ]
+                for i in range(own):
+                    number = splat(builder, real, builder.load(builder.gep(line, [_INT(i)])), lanes)
+                    for v in range(panels):
+                        _fma(builder, sums[i * panels + v], number, deltas[v])
+            for total, goal in zip(sums, goals, strict=True):
+                store_vector(builder, real, builder.load(total), goal)
             return context.get_dummy_value()
 
-        return types.void(g, a, dz, types.int64), codegen
+        integer = types.int64
+        return types.void(g, integer, a, dz, integer, integer, integer), codegen
 
     return tile
-
-
-weight_tile = weight_tile_of()
 
 
 @intrinsic
@@ -274,5 +300,11 @@ def revisiting_tile(panels: int) -> Any:
 TILES = {panels: product_tile(TILE_ROWS, panels) for panels in range(1, TILE_PANELS + 1)}
 ROW_TILES = {panels: product_tile(1, panels) for panels in (1, 2, 4)}
 """For a single row: each panel is one chain of additions, and several run side by side."""
+
+WEIGHT_TILES = {
+    panels: weight_tile_of(TILE_ROWS if panels > 1 else 0, panels)
+    for panels in range(1, TILE_PANELS + 1)
+}
+"""By panels of dZ; with one of them as many inputs as there are lanes, to fill the registers."""
 
 REVISITING_TILES = {panels: revisiting_tile(panels) for panels in (1, 2, 4)}
