@@ -198,9 +198,7 @@ def main() -> None:
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options.add_argument(
-        "--only", nargs="*", help="parts of the names of cases, such as A or MNIST"
-    )
+    options.add_argument("--only", nargs="*", help="parts of cases' names: A, MNIST")
     options.add_argument("--libraries", nargs="*", choices=list(LIBRARIES), default=list(LIBRARIES))
     options.add_argument("--minutes", type=float, default=9.5, help="begin nothing after that")
     options.add_argument("--rehearse", action="store_true", help="small, without a GPU")
