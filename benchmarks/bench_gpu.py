@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -34,10 +35,15 @@ from gpu_cases import Case, describe
 from gpu_lineup import LIBRARIES
 from gpu_worker import Lines
 
+import fastmlp
+
 SHARES = {"fastmlp": 0.4, "torch": 0.6, "jax": 0.78, "cpu": 0.84, "naive": 0.87, "compiled": 1.0}
 """By when, as a share of the minutes, a library must have begun its last contender."""
 
 NEEDS = {"torch": "torch", "compiled": "torch", "jax": "jax", "fastmlp": "cupy", "naive": "cupy"}
+HERE = os.pathsep.join([str(Path(fastmlp.__file__).parents[1]), *filter(None, sys.path)])
+"""Workers measure what this process has imported."""
+
 GRACE = 45.0
 """Seconds that a contender may take after its library's time."""
 
@@ -49,10 +55,13 @@ def run_library(library: str, folder: Path, until: float, words: list[str]) -> l
     path, log = folder / f"{library}.jsonl", folder / f"{library}.log"
     command = [sys.executable, __file__, "--worker", library, "--until", str(until)]
     command += ["--folder", str(folder), *words]
+    environment = {**os.environ, "PYTHONPATH": HERE}
     for _ in range(6):
         with log.open("a") as out:
             # In this process's group: whoever stops this script stops its workers too.
-            process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(
+                command, stdout=out, stderr=subprocess.STDOUT, env=environment
+            )
             reason = _ended(process, until + GRACE)
         lines = gpu_worker.read(path)
         if reason is None:

@@ -6,13 +6,15 @@ Every case is a process of its own. It makes its rows, trains once on a few of t
 imports and compiled code are there, resets the kernel's record of the peak (Linux) and trains an
 epoch. "more" is what the process then held at most beyond what it held before: copies of the rows,
 buffers, the network. For input of another precision or order that is compared with the size of the
-rows as float32 in C order, which the kernels work on.
+rows as float32 in C order, which the kernels work on. "seconds" is the time of one more epoch, as a
+fit of its own: with the checks, conversions and copies of the rows.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,7 +45,9 @@ KINDS = {
     "float64": lambda rows: _filled(rows, "float64", "C"),
     "float64, Fortran order": lambda rows: _filled(rows, "float64", "F"),
     "float16": lambda rows: _filled(rows, "float16", "C"),
+    "float16, Fortran order": lambda rows: _filled(rows, "float16", "F"),
     "uint8": lambda rows: _filled(rows, "uint8", "C"),
+    "uint8, Fortran order": lambda rows: _filled(rows, "uint8", "F"),
     "uint8, every second row": lambda rows: _filled(2 * rows, "uint8", "C")[::2],
 }
 """Name of the input -> how it is made."""
@@ -83,7 +87,16 @@ def worker(case: Case) -> dict[str, Any]:
         runner = PEERS[case.peer](work._replace(steps=rows // BATCH), part, "sgd")
         runner.epoch()
         more = _status("VmHWM") - before
-    return {"more": more, "held before": before, "float32 rows": X.size * 4, "input": X.nbytes}
+    started = time.perf_counter()
+    runner.epoch()
+    seconds = time.perf_counter() - started
+    return {
+        "more": more,
+        "seconds": seconds,
+        "held before": before,
+        "float32 rows": X.size * 4,
+        "input": X.nbytes,
+    }
 
 
 def _status(key: str) -> int:
@@ -113,7 +126,8 @@ def main() -> None:
         record.add(name, {**cases[name]._asdict(), **found})
         print(
             f"{name}: {found['more'] / 2**20:.0f} MiB more, "
-            f"{found['more / float32 rows']:.2f} times the rows as float32",
+            f"{found['more / float32 rows']:.2f} times the rows as float32, "
+            f"{found['seconds']:.2f} s an epoch",
             flush=True,
         )
 

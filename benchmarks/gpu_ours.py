@@ -142,7 +142,9 @@ class GraphedProducts(Products):
     @staticmethod
     def maker(precision: str) -> Maker:
         """The function (out, A, B) -> what multiplies."""
-        found: Maker = import_module(f"{BACKEND}.tiers").products("lt", precision)
+        os.environ[TIER] = "lt"
+        own = import_module(f"{BACKEND}.tiers")
+        found: Maker = own.products(own.chosen(), precision)
         return found
 
     def run(self, count: int) -> None:

@@ -191,11 +191,12 @@ def _memory(record: Record) -> Iterator[Row]:
 
 
 def _memory_inputs(record: Record) -> Iterator[Row]:
-    yield "input", "its own size", "more at the peak, times the rows as float32"
+    more = "more at the peak, times the rows as float32"
+    yield "input", "its own size", more, "a fit of one epoch"
     for name, case in record["cases"].items():
         if name.startswith("input "):
-            share = f"{case['more / float32 rows']:.2f}"
-            yield case["kind"], f"{case['input'] / 2**20:,.0f} MiB", share
+            share, seconds = f"{case['more / float32 rows']:.2f}", f"{case['seconds']:.2f} s"
+            yield case["kind"], f"{case['input'] / 2**20:,.0f} MiB", share, seconds
 
 
 def _more(case: Mapping[str, Any] | None) -> str:

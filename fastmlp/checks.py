@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from numbers import Real
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
+from . import blocks
 from .kernels.contract import Array
-
-_BLOCK = 1 << 16
-"""Numbers looked at together, so that what is known of them stays in the cache."""
 
 _WHOLE_LIMIT = 1 << 62
 
@@ -111,10 +109,25 @@ def several(value: object) -> bool:
     )
 
 
-def matrix(X: Any, name: str, columns: int, dtype: np.dtype[Any]) -> Array:
-    """Return rows of finite numbers: (rows, columns), C-contiguous, aligned, native, in `dtype`.
+LARGE = 100_000
+"""Numbers in X from which on it is not converted where the kernels' gather can do that.
 
-    An array that is all this already comes back itself, without a copy.
+Smaller rows are converted at once: networks have shortcuts for rows in their own precision.
+"""
+
+
+def matrix(
+    X: Any,
+    name: str,
+    columns: int,
+    dtype: np.dtype[Any],
+    gathered: Collection[str],
+    threads: Callable[[], int],
+) -> Array:
+    """Return rows of finite numbers: (rows, columns), C-contiguous, aligned, native.
+
+    They are in `dtype`; large ones may be in one of the dtypes `gathered`. An array that is all
+    this already comes back itself, without a copy; `threads` says how many may make one.
 
     Raises
     ------
@@ -123,9 +136,6 @@ def matrix(X: Any, name: str, columns: int, dtype: np.dtype[Any]) -> Array:
     ValueError
         No rows, another shape, NaN, infinity, or numbers too large for `dtype`.
     """
-    if is_matrix(X, columns, dtype):
-        finite(X, name)
-        return cast("Array", X)
     raw = real_array(X, name)
     if raw.ndim != 2:
         raise ValueError(_not_two_dimensional(raw, name, columns))
@@ -136,14 +146,17 @@ def matrix(X: Any, name: str, columns: int, dtype: np.dtype[Any]) -> Array:
             f"{name} must have {columns} columns, one for each input of the network; "
             f"got shape {raw.shape}"
         )
-    return converted(raw, name, dtype)
+    if is_matrix(raw, columns, dtype, gathered):
+        finite(raw, name, dtype)
+        return raw
+    return converted(raw, name, _smaller(raw, dtype, gathered), dtype, threads)
 
 
-def is_matrix(X: Any, columns: int, dtype: np.dtype[Any]) -> bool:
+def is_matrix(X: Any, columns: int, dtype: np.dtype[Any], gathered: Collection[str] = ()) -> bool:
     """Whether kernels can take X as it is; its numbers may still be NaN or infinite."""
     return (
         type(X) is np.ndarray
-        and X.dtype == dtype
+        and (X.dtype == dtype or (X.size >= LARGE and _native(X.dtype, gathered)))
         and X.ndim == 2
         and X.shape[1] == columns
         and X.shape[0] > 0
@@ -152,10 +165,21 @@ def is_matrix(X: Any, columns: int, dtype: np.dtype[Any]) -> bool:
     )
 
 
-def finite(X: Array, name: str) -> None:
-    """Refuse NaN and infinity with a ValueError."""
-    if not all_finite(X):
-        raise ValueError(_not_finite(X, name))
+def _native(dtype: np.dtype[Any], names: Collection[str]) -> bool:
+    return bool(names) and dtype.isnative and dtype.name in names
+
+
+def _smaller(raw: Array, dtype: np.dtype[Any], gathered: Collection[str]) -> np.dtype[Any]:
+    """The dtype of a copy: `dtype`, or raw's own where the gather takes that and it is smaller."""
+    own = raw.dtype.newbyteorder("=")
+    kept = raw.size >= LARGE and own.itemsize < dtype.itemsize and _native(own, gathered)
+    return own if kept else dtype
+
+
+def finite(X: Array, name: str, dtype: np.dtype[Any] | None = None) -> None:
+    """Refuse NaN, infinity, and what would be infinite in `dtype` with a ValueError."""
+    if not (blocks.all_finite(X) if dtype is None else blocks.fits(X, dtype)):
+        raise ValueError(_not_finite(X, name, dtype))
 
 
 def _not_two_dimensional(raw: Array, name: str, columns: int) -> str:
@@ -206,45 +230,40 @@ _REMEDIES = {
 }
 
 
-def converted(raw: Array, name: str, dtype: np.dtype[Any]) -> Array:
-    """Return `raw` (real numbers) C-contiguous, aligned and in `dtype`; finite or a ValueError."""
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        result = np.require(raw, dtype, ["C", "A"])
-    if not all_finite(result):
-        raise ValueError(_not_finite(raw, name, dtype))
+def converted(
+    raw: Array,
+    name: str,
+    dtype: np.dtype[Any],
+    limits: np.dtype[Any] | None = None,
+    threads: Callable[[], int] | None = None,
+) -> Array:
+    """Return `raw` (real numbers) C-contiguous, aligned and in `dtype`; finite or a ValueError.
+
+    `limits` is the dtype that the message names, if it is another.
+    """
+    wanted = raw.dtype == dtype and raw.flags.c_contiguous and raw.flags.aligned
+    if raw.ndim == 2 and raw.size >= LARGE and not wanted:
+        result, good = blocks.copied(raw, dtype, threads() if threads else 1)
+    else:
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            result = np.require(raw, dtype, ["C", "A"])
+        good = blocks.all_finite(result)
+    if not good:
+        raise ValueError(_not_finite(raw, name, limits or dtype))
     return result
 
 
 def _not_finite(raw: Array, name: str, dtype: np.dtype[Any] | None = None) -> str:
-    if all_finite(raw):
+    if blocks.all_finite(raw):
+        largest = max(raw.max(), -raw.min())
         return (
-            f"{name} must fit into {dtype}; got numbers up to {np.abs(raw).max():.3g}: "
+            f"{name} must fit into {dtype}; got numbers up to {largest:.3g}: "
             f"scale {name}, or use dtype='float64'"
         )
-    wrong = ~np.isfinite(raw)
-    place = tuple(int(i) for i in np.argwhere(wrong)[0])
+    place, count = blocks.first_odd(raw)
     return (
         f"{name} must hold finite numbers; got {raw[place]} at {place} "
-        f"({int(wrong.sum())} NaN or infinite of {raw.size})"
-    )
-
-
-_FEW = 1024
-
-
-def all_finite(array: Array) -> bool:
-    """Whether every entry is finite; contiguous arrays need no temporary of their size."""
-    if array.dtype.kind != "f":
-        return True
-    if array.size <= _FEW:
-        return b"\0" not in np.isfinite(array).tobytes()  # 0.6 us; all() takes 1.3
-    if array.size <= _BLOCK or not array.flags.c_contiguous:
-        return bool(np.isfinite(array).all())
-    flat = array.reshape(-1)
-    known = np.empty(_BLOCK, np.bool_)
-    return all(
-        np.isfinite(part, out=known[: part.size]).all()
-        for part in (flat[start : start + _BLOCK] for start in range(0, flat.size, _BLOCK))
+        f"({count} NaN or infinite of {raw.size})"
     )
 
 

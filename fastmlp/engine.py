@@ -192,11 +192,23 @@ class Engine:
             self._plan = plan
         return self._plan
 
+    def way(self) -> Any:
+        """Which way the plan's steps take, on backends that have several; None on the others."""
+        return getattr(self._plan, "way", None)
+
+    def coming_way(self) -> Any:
+        """As `way`, also before there is a plan."""
+        return self.way() or getattr(self.kernels(), "chosen_way", lambda: None)()
+
     def kernels(self) -> Backend:
         """The backend's module; looking for it costs more than a small batch."""
         if self._kernels is None:
             self._kernels = kernels.load(self.backend)
         return self._kernels
+
+    def gathered(self) -> tuple[str, ...]:
+        """Names of the dtypes of rows that the kernels convert themselves."""
+        return self.kernels().GATHERED
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles hold the numbers, not the plan."""

@@ -198,7 +198,9 @@ class MLP(Parametrized, Predictor):
     def summary(self) -> str:
         """Return a table of the layers and what they learn."""
         engine = self._engine
-        return describe(engine.network, engine.precision, self.backend, self.optimizer)
+        way = engine.coming_way()
+        backend = self.backend if way is None else f"{self.backend} ({way})"
+        return describe(engine.network, engine.precision, backend, self.optimizer)
 
     # Training
 

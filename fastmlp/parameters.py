@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import checks
+from . import blocks, checks
 from .engine import Engine
 from .kernels.contract import Array
 from .kernels.layout import FLOORS, parameter_segments
@@ -100,6 +100,6 @@ class Parametrized:
         )
         if not same:
             raise ValueError("snapshot must come from the snapshot() of a network like this one")
-        if not all(checks.all_finite(numbers) for numbers in snapshot):
+        if not all(blocks.all_finite(numbers) for numbers in snapshot):
             raise ValueError("snapshot must hold finite numbers")
         self._engine.set_parameters(*(numbers.copy() for numbers in snapshot))

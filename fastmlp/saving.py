@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import activations, checks, generators, losses, optimizers, schedules
+from . import activations, blocks, checks, generators, losses, optimizers, schedules
 from .choices import other_precision, precision
 from .engine import Engine
 from .files import FileFormatError
@@ -74,6 +74,9 @@ def packed(
         "epochs": engine.epochs,
         "metadata": metadata,
     }
+    way = engine.way()
+    if way is not None and way.choices.name:  # bits depend on them
+        config["choices"] = way.choices.name
     state = engine.state()
     arrays = {s.name: s.view(state.parameters) for s in parameter_segments(network)}
     for number, slot in enumerate(state.slots):
@@ -180,6 +183,6 @@ def _finite(
     values = arrays[name]
     if values.shape != shape or values.dtype != dtype:
         raise ValueError(f"{name} must have shape {shape} and dtype {dtype}")
-    if not checks.all_finite(values):
+    if not blocks.all_finite(values):
         raise ValueError(f"{name} must hold finite numbers")
     return values

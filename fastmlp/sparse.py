@@ -55,6 +55,6 @@ def blocks(X: Array | SparseRows) -> Iterator[tuple[slice, Array]]:
 
 
 def as_array(X: Any) -> Array:
-    """Say that sparse rows may stand where the types ask for an array."""
+    """Say that this may stand where the types ask for an array: sparse rows, checked rows."""
     rows: Array = X
     return rows

@@ -79,7 +79,7 @@ def train(net: Any, engine: Engine, job: Job, fresh: Optimizer | None) -> Histor
         if not job.late or len(history):
             raise
         try:
-            checks.finite(job.data.X, "X")
+            checks.finite(job.data.X, "X", engine.dtype)
         except ValueError as error:
             net.history = shown
             generators.rewind(engine.rng, drawn)

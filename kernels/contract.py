@@ -89,10 +89,13 @@ class State(NamedTuple):
 
 
 class Data(NamedTuple):
-    """Training rows, checked by the caller: C-contiguous, in the plan's dtype."""
+    """Training rows, checked by the caller: C-contiguous, native, aligned."""
 
     X: Array
-    """(rows, inputs); on a GPU, where it may lie already, uint8 and float16 too"""
+    """(rows, inputs) in the plan's dtype or one of the backend's `GATHERED`; finite in the former.
+
+    On a GPU it may lie there already.
+    """
     T: Array
     """(rows,) int64 class indices, or (rows, outputs) in the plan's dtype."""
     w: Array | None = None
@@ -180,6 +183,11 @@ class Backend(Protocol):
     """The attributes of a backend module."""
 
     NAME: str
+    GATHERED: tuple[str, ...]
+    """Names of the dtypes of X, besides the plan's, that are converted where rows are gathered.
+
+    Results are those of ``X.astype(plan.dtype)``, to the bit.
+    """
     ACTIVATIONS: Mapping[str, Activation]
     LOSSES: Mapping[str, Loss]
     LOGIT_LOSSES: Mapping[tuple[str, str], LogitLoss]

@@ -1,10 +1,11 @@
-"""Whether this machine has an NVIDIA GPU that can be used, found out without importing CuPy."""
+"""What this machine has of NVIDIA's, found out without importing CuPy: a GPU, and libraries."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
 from functools import cache
+from typing import Any
 
 _LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 
@@ -22,3 +23,16 @@ def missing() -> str | None:
     count = ctypes.c_int(0)
     driver.cuDeviceGetCount(ctypes.byref(count))
     return None if count.value else "the NVIDIA driver finds no GPU"
+
+
+def library(name: str) -> Any:
+    """A library of the CUDA toolkit, found where CuPy finds its own.
+
+    Raises
+    ------
+    ImportError, OSError, RuntimeError
+        It isn't there, or can't be loaded.
+    """
+    from cuda.pathfinder import load_nvidia_dynamic_lib
+
+    return ctypes.CDLL(load_nvidia_dynamic_lib(name).abs_path)

@@ -15,6 +15,7 @@ from fastmlp.kernels.layout import length, parameter_segments, running_segments
 from fastmlp.kernels.numba_cpu.intrinsics import VECTOR_BITS
 
 BACKEND = kernels.load("numba")
+SGD = Update("sgd")
 ADAM = (0.9, 0.99, 1e-8)
 RULES = {
     "sgd": (),
@@ -89,6 +90,24 @@ def trained(network: Network, rule: Update, batch: int, dtype: str) -> str:
     return digest.hexdigest()[:16]
 
 
+def converted(given: str, dtype: str) -> str:
+    """Digest of what a network makes of rows in another dtype: the same as of rows in its own."""
+    kind = np.dtype(given)
+    bits = np.random.default_rng(3).integers(0, 256, 1800 * 37 * kind.itemsize, np.uint8)
+    if given == "float16":  # each of them
+        bits[: 1 << 17] = np.arange(1 << 16, dtype=np.uint16).view(np.uint8)
+    X = bits.view(kind).reshape(1800, 37)
+    if kind.kind == "f":
+        with np.errstate(all="ignore"):
+            X[~np.isfinite(X.astype(dtype))] = 1
+    plan = BACKEND.make_plan(Network((Layer(37, 37, "identity"),), "squared_error"), SGD, dtype)
+    plan.load(State(np.eye(38, 37, dtype=dtype).ravel(), np.zeros((0, 38 * 37)), np.zeros(0)))
+    out = np.empty_like(X, dtype)
+    BACKEND.forward(plan, out, X, True)
+    assert np.array_equal(out, X.astype(dtype))
+    return hashlib.sha256(out.tobytes()).hexdigest()[:16]
+
+
 def fitted(dtype: str) -> str:
     """Digest of a network that `fit` has trained."""
     rng = np.random.default_rng(8)
@@ -104,6 +123,8 @@ def main() -> None:
     for dtype in ("float32", "float64"):
         for name, network, rule, batch in cases():
             found[f"{name} {dtype}"] = trained(network, rule, batch, dtype)
+        for given in BACKEND.GATHERED:
+            found[f"rows of {given} for {dtype}"] = converted(given, dtype)
         found[f"fit {dtype}"] = fitted(dtype)
     json.dump(found, sys.stdout)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -31,7 +32,7 @@ typedef float real;
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The stand-in's device; a test may set its order and its memory."""
-    for name in ("order", "total", "capturing"):
+    for name in ("order", "total"):
         monkeypatch.setattr(standin.MACHINE, name, getattr(standin.MACHINE, name))
     return standin.MACHINE
 
@@ -180,21 +181,96 @@ def test_cublas_refuses_what_would_make_a_hidden_copy() -> None:
         standin.matmul(a, a, out=a)
 
 
-def test_while_a_stream_captures(machine: Any) -> None:
-    kernel, x, y = _kernel(SCALE, "scale"), _device([1.0]), _device([[1.0]])
-    machine.capturing = []
-    kernel((1,), (32,), (x, np.float32(2), np.int32(1)))
-    for mistake in (
-        lambda: standin.empty(1),
-        lambda: standin.matmul(y, y, out=y),
-        x.get,
-        lambda: x.set(np.ones(1, np.float32)),
-    ):
-        with pytest.raises((RuntimeError, NotImplementedError)):
-            mistake()
-    assert len(machine.capturing) == 1
-    machine.capturing = None
-    assert x.get()[0] == 1
+def cuda() -> Any:
+    return standin.module().cuda
+
+
+def _on_default(x: Any) -> None:
+    with cuda().Stream():
+        x.fill(0)
+
+
+CAPTURED: dict[str, Any] = {
+    "an allocation": lambda x: standin.empty(1),
+    "a copy of an array": lambda x: x.copy(),
+    "a copy to the host": lambda x: x.get(),
+    "a copy from the host": lambda x: x.set(np.ones((1, 1), np.float32)),
+    "page-locked memory": lambda x: cuda().alloc_pinned_memory(8),
+    "waiting for a stream": lambda x: cuda().Stream(non_blocking=True).synchronize(),
+    "waiting for an event": lambda x: cuda().Event().synchronize(),
+    "the default stream": _on_default,
+    "another capture": lambda x: cuda().Stream(non_blocking=True).begin_capture(),
+}
+"""What breaks a capture."""
+
+REFUSED: dict[str, Any] = {
+    "matmul": lambda x: standin.matmul(x, x, out=x),
+    "gemmEx": lambda x: cuda().cublas.gemmEx(*[0] * 19),
+    "random numbers": lambda x: standin.random(3),
+}
+"""What CuPy itself refuses, so that the capture goes on."""
+
+
+def _captured(x: Any, *steps: Any) -> Any:
+    """What a stream captures; x lies on the device."""
+    stream = cuda().Stream(non_blocking=True)
+    with stream:
+        stream.begin_capture()
+        try:
+            for step in steps:
+                step(x)
+        finally:
+            graph = stream.end_capture()
+    return graph
+
+
+@pytest.mark.parametrize("what", CAPTURED)
+def test_a_capture_breaks_by(what: str) -> None:
+    x = _device([[1.0]])
+    with pytest.raises(RuntimeError, match="cudaErrorStreamCapture"):
+        _captured(x, CAPTURED[what])
+    assert standin.MACHINE.capturing is None
+    assert x.get()[0, 0] == 1
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_capture_goes_on_without(what: str) -> None:
+    x = _device([[1.0]])
+
+    def refused(x: Any) -> None:
+        with pytest.raises(NotImplementedError):
+            REFUSED[what](x)
+
+    graph = _captured(x, refused, lambda x: x.fill(3))
+    assert x.get()[0, 0] == 1
+    graph.launch()
+    assert x.get()[0, 0] == 3
+
+
+def test_the_default_stream_is_not_captured() -> None:
+    with pytest.raises(RuntimeError, match="cudaErrorStreamCapture"):
+        cuda().Stream().begin_capture()
+
+
+def test_a_graph_runs_what_was_captured_again_and_again() -> None:
+    kernel, x = _kernel(SCALE, "scale"), _device([1.0, 2.0])
+    arguments = (x, np.float32(2), np.int32(2))
+    graph = _captured(x, lambda x: kernel((1,), (32,), arguments))
+    np.testing.assert_array_equal(x.get(), [1, 2])
+    for times in (1, 2, 3):
+        graph.launch()
+        np.testing.assert_array_equal(x.get(), np.array([1, 2]) * 2**times)
+
+
+def test_a_graph_does_not_keep_memory_alive() -> None:
+    kernel = _kernel(SCALE, "scale")
+    x = _device([1.0])
+    graph = _captured(x, lambda x: kernel((1,), (32,), (x, np.float32(2), np.int32(1))))
+    kernel._packed.clear()
+    del x
+    gc.collect()
+    with pytest.raises(RuntimeError, match="memory that was freed"):
+        graph.launch()
 
 
 def test_waiting_functions_are_found() -> None:

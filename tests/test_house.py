@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From low to high: a module imports only what stands above it in this list.
 ORDER = (
+    "blocks",
     "checks",
     "sparse",
     "devices",

@@ -19,7 +19,7 @@ LAST = (ROWS - 1, INPUTS - 1)
 
 @pytest.fixture(autouse=True)
 def small_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "MANY", X.size)
+    monkeypatch.setattr(jobs.checks, "LARGE", X.size)
 
 
 @pytest.fixture
@@ -28,9 +28,9 @@ def early(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     whole = jobs.checks.finite
 
-    def noting(array: Any, name: str) -> None:
+    def noting(array: Any, name: str, dtype: Any = None) -> None:
         seen.append(name)
-        whole(array, name)
+        whole(array, name, dtype)
 
     monkeypatch.setattr(jobs.checks, "finite", noting)
     return seen

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import pickle
 import subprocess
 import sys
@@ -765,8 +766,39 @@ def test_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"cpu.max": "10 100000"}, 1),
         ({"cpu/cpu.cfs_quota_us": "300000", "cpu/cpu.cfs_period_us": "100000"}, 3),
         ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
+        ({"cpu.max": "250001 100000\n"}, 3),
+        ({"cpu.max": "0 100000"}, None),
+        ({"cpu.max": "100000 0"}, None),
+        ({"cpu.max": "-100000 100000"}, None),
+        ({"cpu.max": "100000"}, None),
+        ({"cpu.max": ""}, None),
+        ({"cpu.max": "9" * 9999 + " 1"}, None),
         ({"cpu.max": "rubbish"}, None),
+        ({"cpu.max": "\udcff\udcfe 1"}, None),
+        ({"cpu.max": "\udcff", "cpu/cpu.cfs_quota_us": "\udcff"}, None),
+        ({"cpu/cpu.cfs_quota_us": "300000"}, None),
+        ({"cpu/cpu.cfs_quota_us": "rubbish", "cpu/cpu.cfs_period_us": "100000"}, None),
         ({}, None),
+        # The group of the process and those around it, as /proc/self/cgroup names them.
+        ({"own": "0::/a/b", "a/b/cpu.max": "300000 100000", "a/cpu.max": "max 100000"}, 3),
+        ({"own": "0::/a/b", "a/b/cpu.max": "300000 100000", "a/cpu.max": "150000 100000"}, 2),
+        ({"own": "0::/a", "a/cpu.max": "300000 100000", "c/cpu.max": "100000 100000"}, 3),
+        ({"own": "0::/", "cpu.max": "300000 100000"}, 3),
+        ({"own": "0::/gone", "cpu.max": "300000 100000"}, 3),
+        ({"own": "0::/../a", "a/cpu.max": "100000 100000"}, None),
+        ({"own": "3:memory:/a\n", "a/cpu.max": "100000 100000"}, None),
+        (
+            {
+                "own": "3:memory:/c\n2:cpu,cpuacct:/a/b\n0::/d\n",
+                "cpu/a/b/cpu.cfs_quota_us": "-1",
+                "cpu/a/b/cpu.cfs_period_us": "100000",
+                "cpu/a/cpu.cfs_quota_us": "210000",
+                "cpu/a/cpu.cfs_period_us": "100000",
+            },
+            3,
+        ),
+        ({"own": "rubbish", "cpu.max": "300000 100000"}, 3),
+        ({"own": "a:b\n::\n\udcff\n", "cpu.max": "300000 100000"}, 3),
     ],
 )
 def test_quota_of_a_container(
@@ -775,6 +807,21 @@ def test_quota_of_a_container(
     from fastmlp.threads import _quota
 
     for name, text in files_of_the_group.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
-    assert _quota(tmp_path) == wanted
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).write_bytes(text.encode(errors="surrogateescape"))
+    assert _quota(tmp_path, tmp_path / "own") == wanted
+
+
+def test_the_default_heeds_affinity_and_quota(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fastmlp import threads
+
+    monkeypatch.delenv("FASTMLP_NUM_THREADS", raising=False)
+    monkeypatch.delattr(os, "process_cpu_count", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 3, 5}, raising=False)
+    for quota, wanted in ((None, 3), (8, 3), (2, 2)):
+        monkeypatch.setattr(threads, "_cached", None)
+        monkeypatch.setattr(threads, "_quota", lambda root, own, quota=quota: quota)
+        assert fastmlp.get_num_threads() == wanted
+    monkeypatch.setattr(os, "process_cpu_count", lambda: 1, raising=False)
+    monkeypatch.setattr(threads, "_cached", None)
+    assert fastmlp.get_num_threads() == 1

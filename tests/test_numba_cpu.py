@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastmlp import kernels
+from fastmlp import MLP, kernels
 from fastmlp.kernels.contract import Array, Data, Layer, Network, Order, State, Update
 from fastmlp.kernels.layout import length, parameter_segments, running_segments
 
@@ -197,8 +197,8 @@ def test_a_team_that_breaks_up_changes_no_bit(
     alone = case.train(1, batch=16)
     sizes: list[int] = []
 
-    def noted(company: team.Company, size: int, batches: int) -> tuple[int, int]:
-        sizes.append(next_part(company, size, batches)[0])
+    def noted(company: team.Company, size: int, batches: int, doubtful: bool) -> tuple[int, int]:
+        sizes.append(next_part(company, size, batches, False)[0])
         return sizes[-1], min(batches, 2)
 
     next_part = team.Company.next_part
@@ -219,22 +219,41 @@ def cycle_counter() -> str | None:
 
 def test_company_waits_longer_after_each_break() -> None:
     company = team.Company()
-    assert company.next_part(2, 100) == (2, 100)
+    company.begin(2, 0.0)
+    assert company.next_part(2, 100, False) == (2, 100)
     pauses = []
     for _ in range(12):
         company.learn(2, 2, 100, 3, 0.001)
         pauses.append(company.pause)
-        assert company.next_part(2, 100) == (1, 1)
-        assert company.next_part(1, 100) == (1, 100)
+        assert company.next_part(2, 100, False) == (1, 1)
+        assert company.next_part(1, 100, False) == (1, 100)
     assert pauses == sorted(pauses)
     assert pauses[-1] == company.LONGEST
     company.learn(2, 1, 1, 1, 0.01)
-    size, part = company.next_part(2, 1000)
+    size, part = company.next_part(2, 1000, False)
     assert (size, company.LONGEST / 0.01 * 0.5 < part <= company.LONGEST / 0.01) == (1, True)
     company.until = 0.0
-    assert company.next_part(2, 100) == (2, 100)
+    assert company.next_part(2, 100, False) == (2, 100)
     company.learn(2, 2, 100, 99, 2 * company.LONGEST)
     assert company.pause == company.SHORTEST
+
+
+@pytest.mark.parametrize(("alone", "together"), [(1e-5, 3e-5), (1e-3, 6e-4)])
+def test_company_tries_both_ways_and_keeps_the_faster(alone: float, together: float) -> None:
+    company = team.Company()
+    company.begin(2, 2e-5)
+    took = {1: alone, 2: together}
+    sizes = []
+    for _ in range(6):
+        size, part = company.next_part(2, 10_000, True)
+        company.learn(2, size, part, part, part * took[size])
+        sizes.append(size)
+    assert sizes[:2] == [1, 2]
+    assert set(sizes[2:]) == {min(took, key=took.__getitem__)}
+    company.due[3 - sizes[-1]] = 0.0
+    assert company.next_part(2, 10_000, True)[0] == 3 - sizes[-1]
+    company.begin(2, 4e-5)
+    assert company.next_part(2, 10_000, True)[0] == 1
 
 
 def test_same_bits_on_repeat(rng: np.random.Generator) -> None:
@@ -300,7 +319,7 @@ def _python(code: str, folder: Path = ROOT, **environment: str) -> subprocess.Co
 
 TRAIN_ONCE = """
 import numpy as np
-from fastmlp import kernels
+from fastmlp import MLP, kernels
 from fastmlp.kernels.contract import *
 from fastmlp.kernels.layout import length, parameter_segments
 backend = kernels.load("numba")
@@ -390,7 +409,7 @@ def test_an_edited_kernel_is_compiled_anew(tmp_path: Path) -> None:
     (tmp_path / "fastmlp" / "kernels").symlink_to("../kernels")
     code = """
 import numpy as np
-from fastmlp import kernels
+from fastmlp import MLP, kernels
 A = np.empty((1, 1))
 kernels.load("numba").ACTIVATIONS["tanh"].forward(A, np.ones((1, 1)), (), 0.0)
 print(A[0, 0])
@@ -423,3 +442,16 @@ print(os.waitpid(child, 0)[1])
 """
     )
     assert result.stdout.strip() == "0", result.stderr
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_numbers_below_the_normal_ones_are_zeros_inside_only(dtype: str) -> None:
+    if platform.machine() not in ("x86_64", "AMD64"):
+        pytest.skip("other processors are not slowed down by them")
+    tiny = np.finfo(dtype).tiny / 4
+    net = MLP((3, 2), "identity", loss="mse", dtype=dtype, backend="numba", seed=0)
+    net.weights, net.biases = [np.full((3, 2), tiny, dtype)], [np.zeros(2, dtype)]
+    assert not net.forward(np.ones((1, 3), dtype)).any()
+    assert not net.forward(np.ones((200, 3), dtype)).any()
+    net.fit(np.ones((200, 3), dtype), np.ones((200, 2), dtype), epochs=1)
+    assert np.array([tiny], dtype)[0] * np.array([1], dtype)[0] > 0

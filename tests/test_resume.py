@@ -43,8 +43,8 @@ from fastmlp import (
 )
 
 from .conftest import BACKENDS, ON_DEVICE, STAND_IN_ONLY_HERE
+from .processes import ROOT, run
 
-ROOT = Path(__file__).resolve().parents[1]
 RNG = np.random.default_rng(3)
 X = RNG.normal(size=(70, 5))
 Y = RNG.integers(0, 3, 70)
@@ -123,23 +123,6 @@ def _numbers(net: MLP) -> dict[str, Any]:
     }
 
 
-def _run(code: str, *arguments: str, cwd: Path | None = None, timeout: float = 300) -> str:
-    """Run a script in a process of its own; return what it prints. A hang shows where it was."""
-    dump = f"import faulthandler; faulthandler.dump_traceback_later({timeout - 10}, exit=True)"
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, "-c", f"{dump}\n{code}", *arguments],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=timeout,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 # Files and processes
 
 CONTINUE = """
@@ -183,7 +166,7 @@ def halves(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         net = _net(backend, case)
         first[name] = _fit(net, case, 4)
         net.save(folder / f"{name}.half")
-    return Halves(folder, backend, first, json.loads(_run(CONTINUE, backend, cwd=folder)))
+    return Halves(folder, backend, first, json.loads(run(CONTINUE, backend, cwd=folder)))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -419,7 +402,7 @@ def test_ctrl_c_at_every_place(shared_backend: str) -> None:
 
     A profiling function presses, at places spread over a fit: no clock, no thread.
     """
-    presses, partly = map(int, _run(EVERYWHERE, shared_backend, "1000").split())
+    presses, partly = map(int, run(EVERYWHERE, shared_backend, "1000").split())
     assert presses == 1000
     assert partly > 0
 

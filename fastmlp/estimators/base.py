@@ -11,11 +11,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from .. import checks, choices, devices
+from .. import blocks, checks, choices, devices, kernels
 from ..kernels.contract import Array, Data
 from ..network import MLP
+from ..threads import get_num_threads
 from . import lbfgs, networks, on_gpu, parameters
-from .coded import Coded, sparse_or_dense
+from .coded import Accepted, Coded
 from .scikit_callbacks import CallbackSupportMixin, begun
 from .scores import Held
 from .stochastic import Stochastic
@@ -75,12 +76,13 @@ class BaseMLP(Stochastic, CallbackSupportMixin, BaseEstimator):
         first = not hasattr(self, "coefs_") or (not self.warm_start and not single)
         y, y_val, sample_weight = map(devices.on_host, (y, y_val, sample_weight))
         X, y = self._checked_targets(X, y, dtype=self._numbers(X), reset=first)
-        numbers = choices.numbers_of(on_gpu.precision(self.dtype, X))
-        coded = self._coded(y, numbers, first, single)
+        precision = on_gpu.precision(self.dtype, X)
+        accepted = self._accepted(precision, X)
+        coded = self._coded(y, accepted.dtype, first, single)
         weights = self._weights(y, sample_weight, single)
-        rows = sparse_or_dense(X)
+        rows = accepted.rows(X)
         rng = check_random_state(self.random_state)
-        net = self._network(rows, coded, weights, rng, first)
+        net = self._network(rows, coded, precision, weights, rng, first)
         tasks = begun(self, X, y, sample_weight)
         if self.solver == "lbfgs":
             self._refuse_for_lbfgs(X_val)
@@ -95,10 +97,12 @@ class BaseMLP(Stochastic, CallbackSupportMixin, BaseEstimator):
         return self
 
     def _numbers(self, X: Any) -> Any:
-        """Return what X is converted to: one dtype, or those that it may keep."""
-        if self.dtype is None and not devices.holds(X):
-            return np.float64, np.float32
-        return choices.numbers_of(on_gpu.precision(self.dtype, X))
+        """Return the dtypes that rows may keep; others are converted to the first."""
+        if devices.holds(X):
+            return (choices.numbers_of(on_gpu.precision(self.dtype, X)),)
+        own = ("float64", "float32") if self.dtype is None else (choices.precision(self.dtype),)
+        numbers = [choices.numbers_of(name) for name in own]
+        return (*numbers, *self._accepted(own[0], X).left_alone(X))
 
     def _validated(self, X: Any, y: Any, dtype: Any, reset: bool, numeric: bool) -> Any:
         """Return X and y checked, X where it lies."""
@@ -120,12 +124,25 @@ class BaseMLP(Stochastic, CallbackSupportMixin, BaseEstimator):
             raise ValueError("sample_weight must not be zero for every row")
         return weights
 
+    def _accepted(self, precision: str, X: Any) -> Accepted:
+        name = choices.backend(on_gpu.backend(self.backend, X), precision)
+        # L-BFGS passes over the rows hundreds of times: it wants them converted once.
+        gathered = () if self.solver == "lbfgs" else kernels.load(name).GATHERED
+        numbers = choices.numbers_of(precision)
+        return Accepted(numbers, gathered, lambda: self.n_threads or get_num_threads())
+
     def _network(
-        self, rows: Any, coded: Coded, weights: Array | None, rng: Any, first: bool
+        self,
+        rows: Any,
+        coded: Coded,
+        precision: str,
+        weights: Array | None,
+        rng: Any,
+        first: bool,
     ) -> MLP:
         """Return the network to train: new, or the one of the previous fit."""
         total = float(len(rows) if weights is None else weights.sum())
-        wanted = networks.recipe(self, rows, coded.outputs, coded.loss, total)
+        wanted = networks.recipe(self, rows, coded.outputs, coded.loss, precision, total)
         if first:
             net = networks.drawn(self, wanted, rng)
             self.n_iter_, self.t_ = 0, 0
@@ -218,22 +235,20 @@ class BaseMLP(Stochastic, CallbackSupportMixin, BaseEstimator):
         """Return the network's outputs (rows, O), where X lies."""
         net = self._live()
         plain = (
-            type(X) is np.ndarray
-            and X.dtype == net.dtype
-            and X.ndim == 2
-            and X.shape[1] == self.n_features_in_
-            and len(X) > 0
-            and X.flags.c_contiguous
+            checks.is_matrix(X, self.n_features_in_, net.dtype)
             and "feature_names_in_" not in self.__dict__
-            and checks.all_finite(X)
+            and blocks.all_finite(X)
         )
         # scikit-learn's check costs several times a small network's prediction, so arrays that
         # can only pass skip it.
         if devices.holds(X):
             X = on_gpu.checked_rows(self, X, net.dtype, net.backend, reset=False)
         elif not plain:
-            X = validate_data(self, X, accept_sparse=["csr", "csc"], dtype=net.dtype, reset=False)
-        return net._engine.forward(sparse_or_dense(X), False)
+            accepted = Accepted.by(net._engine)
+            wanted = (accepted.dtype, *accepted.left_alone(X))
+            X = validate_data(self, X, accept_sparse=["csr", "csc"], dtype=wanted, reset=False)
+            X = accepted.rows(X)
+        return net._engine.forward(X, False)
 
     # Scikit-learn's hooks
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.sparse import issparse
 
-from .. import devices
+from .. import checks, choices, devices
+from ..engine import Engine
 from ..kernels.contract import Array
 from ..sparse import SparseRows
 
@@ -26,8 +28,33 @@ class Coded(NamedTuple):
     """What the reported loss has for each row beyond `MLP`'s loss."""
 
 
-def sparse_or_dense(X: Any) -> Any:
-    """Return checked X as `MLP` takes it."""
-    if issparse(X):
-        return SparseRows(X.tocsr(), X.dtype)
-    return X if devices.holds(X) else np.require(X, requirements=["C", "A"])
+class Accepted(NamedTuple):
+    """What becomes of rows that scikit-learn has checked."""
+
+    dtype: np.dtype[Any]
+    """The network's."""
+    gathered: tuple[str, ...]
+    """What its kernels convert themselves."""
+    threads: Callable[[], int]
+
+    @classmethod
+    def by(cls, engine: Engine) -> Accepted:
+        """What an engine takes."""
+        return cls(engine.dtype, engine.gathered(), engine.most_threads)
+
+    def left_alone(self, X: Any) -> tuple[str, ...]:
+        """Names of dtypes that scikit-learn needn't convert, for the rows in X.
+
+        Large arrays of integers and float16, which fit into any network's dtype.
+        """
+        if type(X) is not np.ndarray or X.size < checks.LARGE:
+            return ()
+        return tuple(name for name in self.gathered if name not in choices.DTYPES)
+
+    def rows(self, X: Any) -> Any:
+        """Return checked X as `MLP` takes it."""
+        if issparse(X):
+            return SparseRows(X.tocsr(), self.dtype)
+        if devices.holds(X) or checks.is_matrix(X, X.shape[1], self.dtype):
+            return X
+        return checks.matrix(X, "X", X.shape[1], self.dtype, self.gathered, self.threads)

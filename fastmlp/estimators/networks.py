@@ -10,11 +10,12 @@ from ..network import MLP
 from . import on_gpu, parameters
 
 
-def recipe(estimator: Any, rows: Any, outputs: int, loss: Any, total: float) -> dict[str, Any]:
+def recipe(
+    estimator: Any, rows: Any, outputs: int, loss: Any, precision: str, total: float
+) -> dict[str, Any]:
     """Return the arguments of `MLP` for an estimator; `total` is the sum of all rows' weights."""
     full_batch = estimator.solver == "lbfgs"
     share = 1.0 / total if full_batch else 1.0
-    precision = on_gpu.precision(estimator.dtype, rows)
     return {
         "layer_sizes": (
             rows.shape[1],

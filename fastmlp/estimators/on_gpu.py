@@ -45,11 +45,11 @@ def checked_rows(estimator: Any, X: Any, dtype: Any, name: str, reset: bool) -> 
 
 
 def checked_targets(
-    estimator: Any, X: Any, y: Any, dtype: Any, reset: bool, numeric: bool
+    estimator: Any, X: Any, y: Any, dtype: tuple[Any, ...], reset: bool, numeric: bool
 ) -> tuple[Array, Array]:
     """Return rows on the GPU, and targets on the host."""
     validate_data(estimator, X, y, reset=False, ensure_2d=False, skip_check_array=True)
-    rows = checked_rows(estimator, X, dtype, estimator.backend, reset)
+    rows = checked_rows(estimator, X, dtype[0], estimator.backend, reset)
     y = _check_y(y, multi_output=True, y_numeric=numeric, estimator=estimator)
     check_consistent_length(rows, y)
     return rows, y

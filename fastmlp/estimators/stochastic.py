@@ -16,7 +16,7 @@ from ..kernels.contract import Array
 from ..network import MLP
 from ..training import DivergenceError
 from . import parameters, scores
-from .coded import Coded, sparse_or_dense
+from .coded import Accepted, Coded
 from .epochs import Epochs, Orders, Penalties, Reported
 from .scores import Held
 
@@ -69,7 +69,7 @@ class Stochastic:
     ) -> tuple[Held, Held | None]:
         """Return the rows to train on and those that validate."""
         if X_val is not None or y_val is not None:
-            return data, self._given(X_val, y_val, self._net.dtype)
+            return data, self._given(X_val, y_val)
         if not self.early_stopping:
             return data, None
         if single:
@@ -92,17 +92,19 @@ class Stochastic:
                 raise ValueError(f"sample_weight is zero for every {name} row that was drawn")
         return parts
 
-    def _given(self, X: Any, y: Any, dtype: np.dtype[Any]) -> Held:
+    def _given(self, X: Any, y: Any) -> Held:
         """Return the user's validation rows."""
         if X is None or y is None:
             raise ValueError("X_val and y_val must be given together")
-        X, y = self._checked_targets(X, y, dtype=dtype, reset=False)
-        coded = self._coded(y, dtype, first=False, single=True)
+        accepted = Accepted.by(self._net._engine)
+        wanted = (accepted.dtype, *accepted.left_alone(X))
+        X, y = self._checked_targets(X, y, dtype=wanted, reset=False)
+        coded = self._coded(y, accepted.dtype, first=False, single=True)
         if coded.outputs != self.n_outputs_:
             raise ValueError(
                 f"y_val must have {self.n_outputs_} outputs as y has; got {coded.outputs}"
             )
-        return Held(sparse_or_dense(X), coded.T, coded.truth, y, None, coded.constants)
+        return Held(accepted.rows(X), coded.T, coded.truth, y, None, coded.constants)
 
     def _batch(self, rows: int) -> int:
         if self.batch_size == "auto":

@@ -3,7 +3,8 @@
 The device code lies in ``cuda/``; `launch` joins it to a module for each precision and starts its
 kernels. activations, losses, updates, normalization, random and products are the vocabulary; `plan`
 holds a network on the device, `programs` lists the launches of its passes, `rows` brings data
-there, `steps` runs the programs.
+there, `steps` runs the programs. `tiers` chooses how: with `gemm`'s products launch by launch, or
+with `cublaslt`'s in the graphs of `graphs`.
 """
 
 from . import incoming
@@ -11,13 +12,16 @@ from .activations import ACTIVATIONS
 from .losses import LOGIT_LOSSES, LOSSES
 from .normalization import NORMALIZATIONS
 from .plan import Plan, make_plan
+from .rows import GATHERED
 from .steps import backprop, forward, row_losses, train_steps, update
+from .tiers import chosen as chosen_way
 from .updates import UPDATES
 
 NAME = "cupy"
 
 __all__ = [
     "ACTIVATIONS",
+    "GATHERED",
     "LOGIT_LOSSES",
     "LOSSES",
     "NAME",
@@ -25,6 +29,7 @@ __all__ = [
     "UPDATES",
     "Plan",
     "backprop",
+    "chosen_way",
     "forward",
     "incoming",
     "make_plan",

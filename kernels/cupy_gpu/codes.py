@@ -86,9 +86,10 @@ NUMBERS = (
 """Places of the float64 numbers of a batch. LIVE is 0 where the batch makes no update, the shares
 multiply its sums, the rest is what an optimizer wants to know of its step."""
 
-CLOCK = ("CLOCK_BATCH", "CLOCK_FIRST", "CLOCK_MADE", "CLOCK_STEP", "CLOCK_KEY")
+CLOCK = ("CLOCK_BATCH", "CLOCK_FIRST", "CLOCK_MADE", "CLOCK_STEP", "CLOCK_KEY", "CLOCK_ORDER")
 """Places of the 64-bit numbers that a call sets and the device moves on: number of the batch in the
-epoch, the call's first, updates made in this call, updates made before it, key of dropout."""
+epoch, the call's first, updates made in this call, updates made before it, keys of dropout and of
+the epoch's order. They are no arguments of kernels: those a graph would keep for ever."""
 
 ACTIVATION_CODES = {name: code for code, name in enumerate(ACTIVATIONS)}
 LOSS_CODES: Mapping[Any, int] = {name: code for code, name in enumerate(LOSSES + JOINED)}

@@ -8,6 +8,7 @@ from ..contract import Array
 from .advice import advised
 from .device import DeviceArray, as_device, empty, upload, zeros
 from .launch import kernels_of
+from .rows import GATHERED
 
 
 @advised
@@ -22,7 +23,7 @@ def adopt(values: Any, dtype: Any) -> DeviceArray:
     dtype : what other dtypes are converted to; numbers wider than it are converted too.
     """
     array = as_device(values)
-    kept = array.dtype == dtype or array.dtype.name in ("uint8", "float16")
+    kept = array.dtype == dtype or array.dtype.name in GATHERED
     if kept and array.flags.c_contiguous:
         return array
     ready = empty(array.shape, array.dtype if kept else dtype)

@@ -10,17 +10,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ..contract import Array, Network, State, Update
 from ..layout import Segment, length, parameter_segments, running_segments
+from . import tiers
 from .advice import advised
 from .buffers import Buffers
 from .codes import CLOCK, NUMBERS
 from .device import DeviceArray, empty, zeros
-from .gemm import product
+from .graphs import Runs
 from .launch import KERNELS_OF, kernels_of
 from .updates import SLOTS
 
@@ -36,6 +37,8 @@ PROGRAMS = 16
 Program = list[Any]
 """Launches and products, in order; each is called without arguments."""
 
+T = TypeVar("T")
+
 
 class Plan:
     """One network's numbers on the device, and the launches that make up its steps."""
@@ -44,7 +47,9 @@ class Plan:
         self.network = network
         self.rule = rule
         self.kernels = kernels_of(KERNELS_OF[dtype])
-        self.multiply = product(dtype)
+        self.way = tiers.chosen()
+        self.product = tiers.products(self.way, dtype)
+        self.joins_biases = self.way.tier == "lt" and dtype in tiers.JOINING
         self.dtype: np.dtype[Any] = self.kernels.dtype
         self.threads = 1
         self.lock = threading.RLock()
@@ -69,7 +74,9 @@ class Plan:
         self.odd = empty(1, "int32")
         self.buffers = Buffers(self, 0)
         self.programs: dict[Any, Program] = {}
+        self.runs: dict[Any, Runs] = {}
         self.held: Any = None
+        self.listed: DeviceArray | None = None
 
     # The numbers
 
@@ -147,6 +154,7 @@ class Plan:
         """Buffers for batches of at least `rows` rows."""
         if rows > self.buffers.capacity:
             self.programs.clear()
+            self.runs.clear()
             # The old ones go first: there may be no room for both.
             self.buffers = Buffers(self, 0)
             self.buffers = Buffers(self, rows)
@@ -154,11 +162,35 @@ class Plan:
 
     def program(self, key: Any, build: Callable[[], Program]) -> Program:
         """The program of a key, built where it is not kept."""
-        if key not in self.programs:
-            while len(self.programs) >= PROGRAMS:
-                self.programs.pop(next(iter(self.programs)))
-            self.programs[key] = build()
-        return self.programs[key]
+        return _kept(self.programs, key, build)
+
+    def run(self, key: Any, build: Callable[[], Program], count: int) -> None:
+        """Run what belongs to a key on the held rows, `count` times."""
+        _kept(self.runs, key, lambda: Runs(build(), self.way.tier == "lt")).run(count)
+
+    def release(self) -> None:
+        """Let go of rows on the device, and of all that was captured with them."""
+        self.runs.clear()
+        self.held = self.listed = None
+
+    def listing(self, listed: Array | None) -> DeviceArray | None:
+        """Copy a listed order to where it stays as long as the rows."""
+        if listed is None:
+            return None
+        if self.listed is None or self.listed.size != len(listed):
+            self.runs.clear()
+            self.listed = empty(len(listed), "int64")
+        self.listed.set(np.ascontiguousarray(listed, np.int64))
+        return self.listed
+
+
+def _kept(kept: dict[Any, T], key: Any, build: Callable[[], T]) -> T:
+    """The entry of a key, built where there is none; the oldest gives way to it."""
+    if key not in kept:
+        while len(kept) >= PROGRAMS:
+            kept.pop(next(iter(kept)))
+        kept[key] = build()
+    return kept[key]
 
 
 def _aligned(segments: tuple[Segment, ...]) -> tuple[tuple[int, ...], int]:

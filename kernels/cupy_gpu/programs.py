@@ -7,7 +7,6 @@ place. A is the activation's value.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from functools import partial
 from typing import Any
 
 from ..layout import FLOORS, LEARNED
@@ -78,11 +77,15 @@ class Passes:
         """All layers; `outputs`: the last activation too, where the loss does not need it."""
         for number, layer in enumerate(self.layers):
             views, Z = self.parameters[number], self.z_of(number)
-            yield partial(self.plan.multiply, Z, self.x_of(number), self.weights[number])
             last = number == len(self.layers) - 1
             bias: DeviceArray | None = views["biases"]
-            if layer.normalization is not None or (last and self.joined and not outputs):
+            # Elsewhere the activation adds it, on its way through Z.
+            alone = layer.normalization is not None or (last and self.joined and not outputs)
+            within = bias if alone and self.plan.joins_biases else None
+            yield self.plan.product(Z, self.x_of(number), self.weights[number], within)
+            if alone and within is None:
                 yield self.kernels.launch("add_bias", Z.size, Z, bias, *Z.shape)
+            if alone:
                 bias = None
             if layer.normalization is not None:
                 yield from self._normalize(number, views)
@@ -158,7 +161,7 @@ class Passes:
             yield from self._layer(number, dY)
             if number > 0:
                 dX = self._matrix(spare, self.layers[number].inputs)
-                yield partial(self.plan.multiply, dX, dY, self.weights[number].T)
+                yield self.plan.product(dX, dY, self.weights[number].T)
                 slopes, spare = spare, slopes
                 if self._drops(number - 1):
                     yield self._drop(number - 1, dX, dX)
@@ -219,7 +222,7 @@ class Passes:
                 *(dY, into["scale"], into["shift"], dY, hat, spread),
                 *(self.parameters[number]["scale"], self.buffers.scratch),
             )
-        yield partial(self.plan.multiply, into["weights"], self.x_of(number).T, dY)
+        yield self.plan.product(into["weights"], self.x_of(number).T, dY)
         if kind == "batch" and self.training:
             # The mean takes the bias away; what is left of its gradient is rounding noise.
             biases = into["biases"]

@@ -11,6 +11,9 @@ from .plan import Plan, Program
 from .random import shuffle_bits
 from .streaming import Streamed, too_large
 
+GATHERED = ("uint8", "float16")
+"""Names of the dtypes of X that stay as they are: what is wider would take longer to come."""
+
 ORDERS = {"sequence": 0, "keyed": 1, "array": 2}
 
 
@@ -49,7 +52,7 @@ def training_rows(plan: Plan, data: Data) -> Resident:
     if held is None or any(
         (kept and kept()) is not array for kept, array in zip(held.given, data, strict=True)
     ):
-        plan.held = None  # the old rows go first: there may be no room for both
+        plan.release()  # the old rows go first: there may be no room for both
         rows = resident(plan, data, streamed=True)
         held = plan.held = Held(rows, tuple(_reference(plan, array) for array in data))
     return held.rows
@@ -71,7 +74,7 @@ def _reference(plan: Plan, array: Any) -> Any:
     def forget(gone: Any) -> None:
         living = owner()
         if living is not None and living.held is not None and gone in living.held.given:
-            living.held = None
+            living.release()
 
     return weakref.ref(array, forget)
 
@@ -83,16 +86,17 @@ def _copied(array: Any, dtype: Any) -> DeviceArray | None:
 def gather(plan: Plan, data: Resident, order: Order, batch: int, rows: int) -> Program:
     """Bring `rows` rows of the batch that the clock shows into the plan's buffers.
 
-    X that is streamed comes by `Streamed.batches`.
+    The clock has the key of a keyed order, `Plan.listing` a listed one. X that is streamed comes by
+    `Streamed.batches`.
     """
     buffers, kernels = plan.reserve(rows), plan.kernels
     index = buffers.index[:rows]
     total, inputs = data.X.shape
-    listed = None if order.listed is None else upload(order.listed, "int64")
+    listed = None if order.listed is None else plan.listed
     launches: Program = [
         kernels.launch(
             *("batch_index", rows, index, plan.clock, listed, ORDERS[order.kind]),
-            *(total, shuffle_bits(total), order.key, batch, rows),
+            *(total, shuffle_bits(total), batch, rows),
         )
     ]
     if not isinstance(data.X, Streamed):

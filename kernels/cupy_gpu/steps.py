@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -98,8 +99,8 @@ def train_steps(
 ) -> int:
     """Run `count` minibatches from batch number `first` of an epoch; return the updates made.
 
-    The host starts launches and does not wait; it reads losses and the number of updates once in
-    `BATCHES` batches.
+    The host starts launches, or graphs of them, and does not wait; it reads losses and the number
+    of updates once in `BATCHES` batches.
     """
     made = 0
     with plan.lock:
@@ -124,30 +125,43 @@ def _train(
     key: int,
 ) -> int:
     total, count = len(data.X), len(losses)
-    labelled, weighted = data.T.ndim == 1, data.w is not None  # type: ignore[union-attr]
     plan.reserve(min(batch, total))
     coming = np.asarray(rates[:count], np.float64)
     if len(coming):  # the last batches may weigh nothing, and then make no updates
         plan.rates[: len(coming)].set(coming)
-    _set_clock(plan, first, step, key)
+    _set_clock(plan, first, step, key, order.key)
+    plan.listing(order.listed)
+    whole = min(count, max(0, total // batch - first))
     coming_rows: Iterator[Launch] = iter(())
     if isinstance(data.X, Streamed):
         size = min(batch, total)
         coming_rows = data.X.batches(plan.kernels, plan.buffers.X, order, size, first, count)
-    whole = min(count, max(0, total // batch - first))
     for batches, rows in ((whole, batch), (count - whole, total % batch)):
-        if batches:
-            program = [
-                *gather(plan, data, order, batch, rows),
-                *programs.train(plan, rows, labelled, weighted),
-            ]
-            for _ in range(batches):
-                _run(list(islice(coming_rows, 1)))
-                _run(program)
+        build = partial(_training, plan, data, order, batch, rows)
+        if batches and isinstance(data.X, Streamed):
+            _run_streamed(build(), coming_rows, batches)
+        elif batches:
+            plan.run((rows, batch, order.kind), build, batches)
     # To its end: an event says that the last slab may be written to again.
     _run(list(coming_rows))
     losses[...] = plan.losses[:count].get()
     return int(plan.clock.get()[2])
+
+
+def _training(plan: Plan, data: Resident, order: Order, batch: int, rows: int) -> Program:
+    """A minibatch of `rows` rows, from the data set to moved parameters."""
+    labelled, weighted = data.T.ndim == 1, data.w is not None  # type: ignore[union-attr]
+    return [
+        *gather(plan, data, order, batch, rows),
+        *programs.train(plan, rows, labelled, weighted),
+    ]
+
+
+def _run_streamed(program: Program, rows: Iterator[Launch], count: int) -> None:
+    """Launch by launch: which slab a batch lies in changes from one to the next."""
+    for _ in range(count):
+        _run(list(islice(rows, 1)))
+        _run(program)
 
 
 def _infer(plan: Plan, data: Data) -> None:
@@ -158,8 +172,8 @@ def _infer(plan: Plan, data: Data) -> None:
     _run(program)
 
 
-def _set_clock(plan: Plan, first: int, step: int, key: int) -> None:
-    plan.clock.set(np.array([first, first, 0, step, key], np.uint64))
+def _set_clock(plan: Plan, first: int, step: int, key: int, order: int = 0) -> None:
+    plan.clock.set(np.array([first, first, 0, step, key, order], np.uint64))
 
 
 def _run(program: Program) -> None:

@@ -9,6 +9,7 @@ from .activations import ACTIVATIONS
 from .losses import LOGIT_LOSSES, LOSSES
 from .normalization import NORMALIZATIONS
 from .plan import Plan, make_plan
+from .rows import GATHERED
 from .steps import backprop, forward, row_losses, train_steps, update
 from .updates import UPDATES
 
@@ -16,6 +17,7 @@ NAME = "numba"
 
 __all__ = [
     "ACTIVATIONS",
+    "GATHERED",
     "LOGIT_LOSSES",
     "LOSSES",
     "NAME",

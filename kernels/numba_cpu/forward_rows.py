@@ -11,13 +11,14 @@ from numba.core import types
 from . import activations as act
 from . import fields, losses
 from .activations import activation_forward, maxout_forward, softmax_forward
-from .intrinsics import at, bytes_of, copy_vector, integers_at, lanes, like, pointer_to, prefetch
+from .intrinsics import at, copy_vector, integers_at, lanes, like, pointer_to, prefetch
 from .jit import DOUBLES, INTEGER, INTEGERS, POINTER, REAL, family, inline
 from .losses import loss_terms, row_sums, softmax_cross_entropy
 from .memory import activation_input, layer_of, parameter, scratch_of
 from .normalization import LAYER, NONE, normalize_columns, normalize_rows
 from .products import product
 from .random import dropout_block, shuffled_run
+from .rows import OWN, convert_row, row_address
 from .team import halting
 
 
@@ -68,12 +69,11 @@ def row_at(t, place):
 @inline
 def prefetch_rows(m, t, one, start, first, stop):
     """Ask for rows at places start + first ... start + stop, which the next batch will read."""
-    inputs, line = layer_of(t, 0)[fields.INPUTS], fields.CACHE_LINE // bytes_of(m)
-    x = pointer_to(one, t[fields.X])
+    size = t[fields.ROW_BYTES]
     for r in range(first, stop):
-        row = at(x, row_at(t, start + r) * inputs)
-        for j in range(0, inputs, line):
-            prefetch(at(row, j))
+        row = row_address(t, row_at(t, start + r))
+        for byte in range(0, size, fields.CACHE_LINE):
+            prefetch(pointer_to(one, row + byte))
 
 
 @inline
@@ -97,23 +97,34 @@ def gather_target(m, t, one, row, r):
             goal[(j // v) * stride + j % v] = dense[j]
 
 
+@inline
+def _copy_row(target, stride, source, inputs):
+    v = lanes(target)
+    for p in range(inputs // v):
+        copy_vector(at(target, p * stride), at(source, p * v))
+    for j in range(inputs - inputs % v, inputs):
+        target[(j // v) * stride + j % v] = source[j]
+
+
 @family(types.void, POINTER, INTEGERS, REAL, INTEGER, INTEGER, INTEGER)
 def gather_rows(m, t, one, start, first, stop):
     """Copy the rows at places start + first ... start + stop of the order into the buffers.
 
-    Inputs go to panels, targets to panels of the outputs (class indices as one-hot rows).
+    Inputs go to panels, converted where they are in another precision; targets to panels of the
+    outputs (class indices as one-hot rows).
     """
-    v = lanes(m)
+    v, kind = lanes(m), t[fields.ROW_KIND]
     inputs, stride = layer_of(t, 0)[fields.INPUTS], t[fields.CAPACITY] * v
     x = pointer_to(one, t[fields.X])
     for r in range(first, stop):
         row = row_at(t, start + r)
-        source, target = at(x, row * inputs), at(m, t[fields.INPUT] + r * v)
-        for p in range(inputs // v):
-            copy_vector(at(target, p * stride), at(source, p * v))
-        for j in range(inputs - inputs % v, inputs):
-            target[(j // v) * stride + j % v] = source[j]
+        if kind == OWN:
+            _copy_row(at(m, t[fields.INPUT] + r * v), stride, at(x, row * inputs), inputs)
         gather_target(m, t, one, row, r)
+    if kind != OWN:
+        for r in range(first, stop):
+            source = row_address(t, row_at(t, start + r))
+            convert_row(at(m, t[fields.INPUT] + r * v), stride, source, inputs, kind)
 
 
 @inline

@@ -19,6 +19,7 @@ from .jit import DOUBLES, INTEGERS, POINTER, family, inline
 from .losses import CROSS_ENTROPY_SOFTMAX, loss_terms, row_sum_rows, softmax_cross_entropy_rows
 from .memory import layer_of, scratch_of
 from .random import fill_round_keys
+from .rows import OWN, convert_row, row_address
 from .tiles import product_tile, weight_tile_of
 from .updates import fill_numbers, update_run
 
@@ -65,7 +66,7 @@ def _unpacked(m, t, vector, narrow):
 @inline
 def _gathered(m, t, start, rows):
     """Copy a batch's rows into the buffers."""
-    one = like(m, 1.0)
+    one, v = like(m, 1.0), lanes(m)
     last = layer_of(t, t[fields.LAYERS] - 1)
     inputs, units = layer_of(t, 0)[fields.INPUTS], last[fields.UNITS]
     x, goal = at(m, t[fields.INPUT]), at(m, t[fields.TARGETS])
@@ -73,8 +74,11 @@ def _gathered(m, t, start, rows):
     given = pointer_to(one, t[fields.X])
     for r in range(rows):
         row = row_at(t, start + r)
-        for i in range(inputs):
-            x[r * WIDTH + i] = given[row * inputs + i]
+        if t[fields.ROW_KIND] == OWN:
+            for i in range(inputs):
+                x[r * WIDTH + i] = given[row * inputs + i]
+        else:
+            convert_row(at(x, r * WIDTH), v, row_address(t, row), inputs, t[fields.ROW_KIND])
         if t[fields.LABELS]:
             label = integers_at(t[fields.LABELS])[row]
             for j in range(WIDTH):

@@ -26,6 +26,7 @@ from .jit import DOUBLES, INTEGERS, POINTER, family, inline
 from .memory import activation_input, layer_of, parameter, scratch_of
 from .normalization import NONE
 from .random import fill_round_keys
+from .rows import OWN, convert_row, row_address
 from .tiles import REVISITING_TILES
 
 _tile_1, _tile_2, _tile_4 = REVISITING_TILES[1], REVISITING_TILES[2], REVISITING_TILES[4]
@@ -55,6 +56,18 @@ def revisit_weights(m, t, x, following, numbers):
         p += 4 if left >= 4 else (2 if left >= 2 else 1)
 
 
+@inline
+def _row_in_line(m, t, one, place):
+    """The row at a place of the order, its numbers side by side; valid while the next one is."""
+    row, kind = row_at(t, place), t[fields.ROW_KIND]
+    if kind == OWN:
+        return pointer_to(one, row_address(t, row))
+    layer, v = layer_of(t, 0), lanes(m)
+    line = at(m, t[fields.LINES] + (place & 1) * layer[fields.IN_PANELS] * v)
+    convert_row(line, v, row_address(t, row), layer[fields.INPUTS], kind)
+    return line
+
+
 @family(types.int64, POINTER, INTEGERS, DOUBLES, INTEGERS, on_demand=True)
 def train_online(m, t, f, flags):
     """All of fields.COUNT rows, one at a time, on one thread; returns the updates made."""
@@ -65,21 +78,19 @@ def train_online(m, t, f, flags):
     first, layers = t[fields.FIRST], t[fields.LAYERS]
     last = first + t[fields.COUNT] - 1
     lowest = layer_of(t, 0)
-    inputs, x = lowest[fields.INPUTS], pointer_to(one, t[fields.X])
     scratch, none = scratch_of(m, t, 0), like(m, 0.0)
     own, items = items_of(lowest), items_share(t, 0, 1)[1]
     m[t[fields.FACTORS]] = one
-    listed = first
+    listed, x = first, m
     for place in range(first, last + 1):
         b = place - first
         ahead = min(place + 3, last + 1)
         listed = order_ahead(m, t, keys, listed, ahead)
         prefetch_rows(m, t, one, ahead - 1, 0, 1)
-        row = row_at(t, place)
         if place in (first, last):
             gather_rows(m, t, one, place, 0, 1)
         else:
-            gather_target(m, t, one, row, 0)
+            gather_target(m, t, one, row_at(t, place), 0)
         step = t[fields.STEP] + b
         resumed = 0 if place == first else 1
         finish = 0 if t[fields.JOINED] else 1
@@ -95,6 +106,9 @@ def train_online(m, t, f, flags):
         for p in range(lowest[fields.PANELS]):
             column_gradients(m, t, lowest, p, 1, 1)
             update_column(m, t, lowest, mine, 1.0, p)
-        following = row_at(t, place + 1)
-        revisit_weights(m, t, at(x, row * inputs), at(x, following * inputs), mine)
+        if place == first:
+            x = _row_in_line(m, t, one, place)
+        following = _row_in_line(m, t, one, place + 1)
+        revisit_weights(m, t, x, following, mine)
+        x = following
     return t[fields.COUNT]

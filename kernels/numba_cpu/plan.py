@@ -262,6 +262,7 @@ def _laid_out(plan: Plan, capacity: int, team: int) -> tuple[Array, Array, int]:
     if plan.narrow:
         parameters = sum(layer.inputs + 1 for layer in network.layers) * fields.NARROW_WIDTH
         table[fields.NARROW] = memory.take(4 * parameters + capacity * fields.NARROW_WIDTH)
+    table[fields.LINES] = memory.take(2 * lines[0, fields.IN_PANELS] * lanes)
     _fill_header(table, plan, capacity)
     table[fields.TILES] = sum(line[fields.PANELS] * line[fields.IN_PANELS] for line in lines)
     table[fields.COLUMN_PANELS] = sum(line[fields.PANELS] for line in lines)
@@ -269,11 +270,8 @@ def _laid_out(plan: Plan, capacity: int, team: int) -> tuple[Array, Array, int]:
 
 
 def _describe(line: Array, layer: Layer, lanes: int) -> None:
-    line[fields.INPUTS], line[fields.UNITS], line[fields.PIECES] = (
-        layer.inputs,
-        layer.units,
-        layer.pieces,
-    )
+    line[fields.INPUTS], line[fields.UNITS] = layer.inputs, layer.units
+    line[fields.PIECES] = layer.pieces
     line[fields.IN_PANELS] = -(-layer.inputs // lanes)
     line[fields.BLOCKS] = -(-line[fields.IN_PANELS] // fields.ITEM_TILES)
     line[fields.UNIT_PANELS] = -(-layer.units // lanes)

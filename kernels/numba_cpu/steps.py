@@ -9,24 +9,24 @@ import numpy as np
 from ..contract import Array, Data, Order
 from . import fields
 from .columns import spread_running
-from .intrinsics import integers_at, pointer_to
+from .intrinsics import integers_at, pointer_to, restore_tiny, tiny_to_zero
 from .items import transpose_weights
-from .jit import entry
+from .jit import entry, inline
 from .narrow import train_narrow
 from .online import train_online
 from .phases import batch_gradient_phase, infer_team, train_team, update_phase
 from .plan import Plan
 from .random import signed
+from .rows import OWN, kind_of
 from .team import run_team
 from .work import LONG, LONG_ITEMS, MANY_ROWS
 
 TRAIN, GRADIENTS, APPLY, INFER, REFRESH, NARROW, ONLINE = range(7)
 
 
-@entry
-def _entry(job, one, memory, table, numbers, flags, thread, team):
-    m, t = pointer_to(one, memory), integers_at(table)
-    f, flags = pointer_to(1.0, numbers), integers_at(flags)
+@inline
+def _done(job, m, t, f, flags, thread, team):
+    """Do a thread's part of a job; returns its number."""
     if job == TRAIN:
         return float(train_team(m, t, f, flags, thread, team))
     if job == GRADIENTS:
@@ -44,36 +44,57 @@ def _entry(job, one, memory, table, numbers, flags, thread, team):
 
 
 @entry
+def _entry(job, one, memory, table, numbers, flags, thread, team):
+    before = tiny_to_zero()
+    m, t = pointer_to(one, memory), integers_at(table)
+    result = _done(job, m, t, pointer_to(1.0, numbers), integers_at(flags), thread, team)
+    restore_tiny(before)
+    return result
+
+
+@entry
 def _infer_entry(one, memory, table, numbers, flags, X, out, mode):
     """A forward pass of few rows on one thread, for which Python's part would be most of the time.
 
     Arrays, not addresses: to ask NumPy for two of these takes 1.4 us.
     """
+    before = tiny_to_zero()
     m, t = pointer_to(one, memory), integers_at(table)
-    t[fields.X], t[fields.ROWS] = X.ctypes.data, len(X)
+    t[fields.X], t[fields.ROWS], t[fields.ROW_KIND] = X.ctypes.data, len(X), OWN
     t[fields.OUT], t[fields.MODE] = out.ctypes.data, mode
     t[fields.LABELS] = t[fields.DENSE] = t[fields.SAMPLE_WEIGHTS] = 0
     t[fields.ORDER], t[fields.TRAINING] = fields.SEQUENCE, fields.EVALUATION
     t[fields.HALT] = fields.NEVER
     infer_team(m, t, pointer_to(1.0, numbers), integers_at(flags), 0, 1)
+    restore_tiny(before)
 
 
 @entry
 def _narrow_entry(one, memory, table, numbers, flags):
+    before = tiny_to_zero()
     m, t = pointer_to(one, memory), integers_at(table)
-    return train_narrow(m, t, pointer_to(1.0, numbers), integers_at(flags))
+    made = train_narrow(m, t, pointer_to(1.0, numbers), integers_at(flags))
+    restore_tiny(before)
+    return made
 
 
 @entry
 def _online_entry(one, memory, table, numbers, flags):
+    before = tiny_to_zero()
     m, t = pointer_to(one, memory), integers_at(table)
-    return train_online(m, t, pointer_to(1.0, numbers), integers_at(flags))
+    made = train_online(m, t, pointer_to(1.0, numbers), integers_at(flags))
+    restore_tiny(before)
+    return made
 
 
 _SHORTCUTS = {NARROW: (train_narrow, _narrow_entry), ONLINE: (train_online, _online_entry)}
 
-SMALL = 9e5
-"""Multiply-adds of a batch (twice) below which a second thread costs more than it brings."""
+SMALL, LARGE = 9e5, 6e7
+"""Multiply-adds of a batch (twice) below which a second thread costs more than it brings, and from
+which on it pays; between them `Company` finds out, for it depends on the machine."""
+
+USUAL = 1e11
+"""Twice the multiply-adds that a thread does in a second: a guess for the first batches."""
 
 
 WORTH_A_THREAD = 5e7
@@ -144,6 +165,8 @@ def _whole(plan: Plan, job: int, team: int, long: bool) -> float:
 def _bind(plan: Plan, X_: Array, T: Array | None, w: Array | None) -> None:
     table = plan.table
     table[fields.X], table[fields.ROWS] = X_.ctypes.data, len(X_)
+    table[fields.ROW_KIND] = kind_of(X_.dtype, plan.dtype)
+    table[fields.ROW_BYTES] = X_.shape[1] * X_.itemsize
     table[fields.LABELS] = table[fields.DENSE] = table[fields.SAMPLE_WEIGHTS] = 0
     if T is not None:
         table[fields.LABELS if T.ndim == 1 else fields.DENSE] = T.ctypes.data
@@ -155,7 +178,8 @@ def _bind(plan: Plan, X_: Array, T: Array | None, w: Array | None) -> None:
 def forward(plan: Plan, out: Array, X: Array, logits: bool) -> None:
     """Fill out (N, O) with logits or outputs: running statistics, no dropout, any N."""
     mode = fields.LOGITS if logits else fields.OUTPUTS
-    if len(X) <= plan.brief and plan.fresh and X.flags.writeable:
+    usual = X.dtype == plan.dtype and X.flags.writeable  # other types would compile anew
+    if len(X) <= plan.brief and plan.fresh and usual:
         with plan.lock:
             _infer_entry(plan.one, *plan.addresses, X, out, mode)
     else:
@@ -238,9 +262,11 @@ def train_steps(
         table[fields.PATIENCE] = PATIENCE
         long = way == TRAIN and plan.heft * rows >= LONG
         table[fields.TWO_PASSES] = rows >= MANY_ROWS and plan.heft * rows >= LONG_ITEMS
+        work = plan.flops * rows
+        plan.company.begin(team, work / USUAL)
         done = made = 0
         while done < count:
-            size, part = plan.company.next_part(team, count - done)
+            size, part = plan.company.next_part(team, count - done, work < LARGE)
             part = 1 if long and len(plan.running_numbers()) else part
             table[fields.FIRST], table[fields.COUNT] = first + done, part
             table[fields.STEP], table[fields.DONE] = step + made, part

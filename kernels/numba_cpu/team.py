@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from ..interrupts import deferred, held_back
 from . import fields
@@ -91,37 +92,67 @@ def share_of(count, thread, team, multiple):
 
 
 class Company:
-    """Whether a plan's calls are shared at present, or a neighbour on a core makes that slower.
+    """Whether a plan's calls are shared at present, or one thread alone is faster.
 
-    After a team has broken up, one thread goes on alone, for longer each time that it happens
-    again soon. Who works when changes no bit.
+    A team that has broken up, because a neighbour has a core, goes on alone for a while, for
+    longer each time that it happens again soon. Small batches are tried both ways now and then:
+    from which size on a second thread pays differs between machines by a factor of ten (meeting
+    costs 50 to 500 ns). Who works when changes no bit.
     """
 
     SHORTEST, LONGEST = 0.005, 0.5
     """Seconds alone; a try costs up to 10 ms where the neighbour is still there."""
+    TRIAL, AGAIN = 0.015, 2.0
+    """Seconds of a try of the other way, and until the next one."""
+    ALLOWANCE = 0.85
+    """A team's time in a short part, in which it must first wake up, is taken as so much of it."""
 
     def __init__(self) -> None:
         self.until = 0.0
         self.pause = self.SHORTEST
-        self.batch_seconds = 0.0
+        self.kind: tuple[int, float] = (1, 0.0)
+        self.seconds: dict[int, float] = {}
+        self.due: dict[int, float] = {}
 
-    def next_part(self, team: int, batches: int) -> tuple[int, int]:
+    def begin(self, team: int, guess: float) -> None:
+        """A call of batches that take about `guess` seconds comes; what is known may not hold."""
+        if self.kind != (team, guess):
+            self.kind, self.seconds, self.due = (team, guess), {}, {}
+
+    def next_part(self, team: int, batches: int, doubtful: bool) -> tuple[int, int]:
         """Threads of the next part of a call, and its batches at most."""
-        left = self.until - time.perf_counter()
-        if team == 1 or left <= 0.0:
+        now = time.perf_counter()
+        if team == 1:
+            return 1, batches
+        if now < self.until:
+            return 1, self._count(1, self.until - now, batches)
+        if not doubtful:
             return team, batches
-        known = self.batch_seconds
-        return 1, min(batches, max(1, int(left / known)) if known else 1)
+        for size in (1, team):
+            if now >= self.due.get(size, 0.0):
+                return size, self._count(size, self.TRIAL, batches)
+        if team in self.seconds and self.seconds[team] < self.seconds[1]:
+            return team, self._count(team, self.due[1] - now, batches)
+        return 1, self._count(1, self.due[team] - now, batches)
+
+    def _count(self, size: int, seconds: float, batches: int) -> int:
+        """Batches that take so long."""
+        each = self.seconds.get(size) or self.kind[1]
+        return min(batches, max(1, int(seconds / each)) if each else 1)
 
     def learn(self, team: int, size: int, part: int, done: int, seconds: float) -> None:
         """Take in how a part of a call went: `size` of `team` threads, `done` of its batches."""
-        if size == 1:
-            self.batch_seconds = seconds / done if team > 1 else 0.0
-        elif done < part:
-            now = time.perf_counter()
+        if team == 1:
+            return
+        now = time.perf_counter()
+        if size > 1 and done < part:
             again = now - self.until < self.LONGEST
             self.pause = min(2 * self.pause, self.LONGEST) if again else self.SHORTEST
-            self.until = now + self.pause
+            self.until = self.due[size] = now + self.pause
+            return
+        short = size > 1 and seconds < 2 * self.TRIAL
+        self.seconds[size] = seconds / done * (self.ALLOWANCE if short else 1.0)
+        self.due[size] = now + self.AGAIN
 
 
 class _Crew:
@@ -133,6 +164,9 @@ class _Crew:
         self.members: list[threading.Thread] = []
         self._call, self._size = call, 0
         self._ready = threading.Event()
+        self._finished: list[int] = []
+        self._over = threading.Lock()
+        self._over.acquire()
         try:
             for thread in range(first, team):
                 member = threading.Thread(target=self._work, args=(thread,), daemon=True)
@@ -146,34 +180,39 @@ class _Crew:
 
     def _work(self, thread: int) -> None:
         self._ready.wait()
-        if thread >= self._size:
-            return
         try:
-            result = self._call(thread, self._size)
+            if thread < self._size:
+                result = self._call(thread, self._size)
+                if thread == 0:
+                    self.result = result
         except BaseException as error:  # noqa: BLE001 - it is raised by `wait`
             self.error = error
-        else:
-            if thread == 0:
-                self.result = result
+        finally:
+            self._finished.append(thread)
+            if len(self._finished) == len(self.members):
+                with suppress(RuntimeError):  # two may think that they are the last
+                    self._over.release()
 
     def begin(self, size: int) -> None:
+        """Let the first `size` of the team work."""
         self._size = size
         self._ready.set()
 
     def wait(self, stop: Callable[[], None] | None, pressed: list[int]) -> None:
         """Wait for all; `stop` is called where Ctrl-C is pressed or a signal's handler raises.
 
-        What is raised meanwhile is passed on when nobody works any more.
+        What is raised meanwhile is passed on when nobody works any more. A lock, not
+        `Thread.join`: in Python 3.11 that takes a thread for ended once a handler has raised in it.
         """
-        while self.members:
+        while len(self._finished) < len(self.members):
             try:
-                self.members[-1].join(LOOK)
+                self._over.acquire(timeout=LOOK)
                 if stop is not None and (pressed or self.error is not None):
                     stop()
-                if not self.members[-1].is_alive():
-                    self.members.pop()
             except BaseException as error:  # noqa: BLE001 - it is raised when nobody works
                 self.error = error
+        for member in self.members:
+            member.join()
         if self.error is not None:
             raise self.error
 

@@ -12,11 +12,16 @@ from .steps import backprop, forward, row_losses, train_steps, update
 from .updates import UPDATES
 
 NAME = "numpy"
+GATHERED = (
+    *("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"),
+    *("float16", "float32", "float64"),
+)
 
 __all__ = [
     "ACTIVATIONS",
     "ACTIVATION_CONSTANTS",
     "DOMAINS",
+    "GATHERED",
     "LINKS",
     "LOGIT_LOSSES",
     "LOSSES",

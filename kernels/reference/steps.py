@@ -139,6 +139,7 @@ def _last_pass(plan: Plan, X: Array) -> _Pass:
 
 
 def _passes(plan: Plan, X: Array, mode: _Mode) -> Iterator[_Pass]:
+    X = X.astype(plan.dtype, copy=False)
     for number in range(len(plan.network.layers)):
         passed = _layer_forward(plan, number, X, mode)
         yield passed

@@ -19,6 +19,9 @@ import cupy  # noqa: E402
 
 from fastmlp import MLP  # noqa: E402
 from fastmlp.datasets import load_digits  # noqa: E402
+from fastmlp.kernels.cupy_gpu import cublaslt, tiers  # noqa: E402
+
+PRECISIONS = ("float32", "float64", "tf32", "bfloat16")
 
 X, Y = load_digits(scaling="unit")
 
@@ -59,7 +62,7 @@ def test_networks_train_on_streams_of_their_own() -> None:
         np.testing.assert_allclose(two.history.loss, one.history.loss, rtol=1e-5)
 
 
-@pytest.mark.parametrize("precision", ["float32", "float64", "tf32", "bfloat16"])
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_same_call_gives_the_same_bits(precision: str) -> None:
     one, two = _net(dtype=precision), _net(dtype=precision)
     assert one.fit(X, Y, epochs=3).loss == two.fit(X, Y, epochs=3).loss
@@ -77,6 +80,76 @@ def test_own_launches_are_captured_in_a_graph() -> None:
             launch()
         graph = stream.end_capture()
         graph.launch(stream)
+        stream.synchronize()
+
+
+with_lt = pytest.mark.skipif(
+    tiers.chosen().tier != "lt", reason=f"no tier lt: {tiers._unfit() or 'it was not chosen'}"
+)
+
+
+@with_lt
+@pytest.mark.parametrize("normalization", [None, "batch", "layer"])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_whole_steps_are_captured(precision: str, normalization: str | None) -> None:
+    """A warning, which is an error here, would say that a capture was refused."""
+    net, rows, labels = _net(dtype=precision, normalization=normalization), X.copy(), Y.copy()
+    graphs: list[set[int]] = []
+
+    def look(epoch: int, history: Any, net: Any) -> None:
+        graphs.append({n for run in net._engine._plan.runs.values() for n in run.graphs})
+
+    net.fit(rows, labels, epochs=3, batch_size=16, callbacks=[look])
+    assert graphs[-1] == {1, 16}
+
+
+@with_lt
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_tiers_train_alike(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for tier in tiers.TIERS:
+        monkeypatch.setenv(tiers.VARIABLE, tier)
+        net = _net(dtype=precision, dropout=0.1, l2=1e-4)
+        found.append(net.fit(X, Y, epochs=5, batch_size=64).loss)
+    relative = {"bfloat16": 2e-2, "tf32": 2e-3, "float32": 1e-3, "float64": 1e-9}[precision]
+    np.testing.assert_allclose(found[0], found[1], rtol=relative)
+
+
+@with_lt
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_same_product_takes_the_same_algorithm(precision: str) -> None:
+    stored = {"bfloat16": "uint16", "float64": "float64"}.get(precision, "float32")
+    products = cublaslt.Products(precision)
+    for rows, inner, columns in ((64, 784, 50), (8192, 1024, 1024), (1, 7, 3)):
+        matrices = [
+            cupy.zeros(s, stored) for s in ((rows, columns), (rows, inner), (inner, columns))
+        ]
+        made = [products(*matrices).args[0] for _ in range(3)]  # type: ignore[attr-defined]
+        assert len({bytes(product.algorithm) for product in made}) == 1
+
+
+@with_lt
+def test_graphs_and_buffers_of_many_fits_leave_nothing_behind() -> None:
+    net, pool, used = _net(dropout=0.1), cupy.get_default_memory_pool(), []
+    for batch in (32, 100, 500) * 40:
+        net.fit(X, Y, epochs=2, batch_size=batch)
+        gc.collect()
+        used.append(pool.used_bytes())
+    assert max(used[30:]) <= max(used[:30])
+
+
+@with_lt
+def test_replays_stay_in_the_callers_order() -> None:
+    """Rows that a stream writes late are read late, by graphs as by launches."""
+    rows = cupy.asarray(X.astype(np.float32))
+    alone, net = _net(), _net()
+    wanted = alone.fit(rows, Y, epochs=3, batch_size=50).loss
+    with cupy.cuda.Stream(non_blocking=True) as stream:
+        late = cupy.empty_like(rows)
+        for _ in range(200):
+            late[...] = cupy.random.random(rows.shape, dtype="float32")
+        late[...] = rows
+        assert net.fit(late, Y, epochs=3, batch_size=50).loss == wanted
         stream.synchronize()
 
 

@@ -9,18 +9,29 @@ from __future__ import annotations
 
 import ctypes
 import importlib.machinery
-import itertools
+import math
 import sys
 import types
-from typing import Any, Self
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from fastmlp.kernels import driver
 
-from . import build
+from . import build, cublas, cublaslt
+from .machine import (
+    MACHINE,
+    Event,
+    Host,
+    Memory,
+    OutOfMemoryError,
+    Stream,
+    Work,
+    get_current_stream,
+)
 
-Host = np.ndarray[Any, np.dtype[Any]]
+__all__ = ["MACHINE", "OutOfMemoryError"]
 
 ORDERS = 3
 """Forward, backward, by chance: launch after launch takes the next one."""
@@ -30,54 +41,12 @@ KEPT = 24
 """Launches whose packed arguments a kernel keeps."""
 
 
-class OutOfMemoryError(MemoryError):
-    """What cupy raises where the device is full."""
-
-
-class _Machine:
-    """What all arrays and streams share."""
-
-    def __init__(self) -> None:
-        self.capturing: list[Any] | None = None
-        self.total = 1 << 50
-        self.used = 0
-        self.order: int | None = None
-        self.seed = itertools.count(1)
-        self.launches = 0
-        self.allocations = 0
-        self.events: list[tuple[str, int, str]] = []
-        self.streams: list[Any] = []
-
-    def allow(self, what: str) -> None:
-        if self.capturing is not None:
-            raise RuntimeError(f"{what} while a stream captures")
-
-
-MACHINE = _Machine()
-
-
-class _Memory:
-    """Counts its bytes as used for as long as a view of it is alive."""
-
-    def __init__(self, size: int) -> None:
-        self.size = 0
-        MACHINE.allow("an allocation")
-        if MACHINE.used + size > MACHINE.total:
-            raise OutOfMemoryError(f"Out of memory allocating {size} bytes")
-        self.size = size
-        MACHINE.used += size
-        MACHINE.allocations += 1
-
-    def __del__(self) -> None:
-        MACHINE.used -= self.size
-
-
 class ndarray:  # noqa: N801 - cupy's name
     """An array of the device."""
 
     __array_ufunc__ = None
 
-    def __init__(self, host: Host, memory: _Memory) -> None:
+    def __init__(self, host: Host, memory: Memory) -> None:
         self._host = host
         self._memory = memory
         self.shape, self.dtype, self.size = host.shape, host.dtype, host.size
@@ -113,14 +82,20 @@ class ndarray:  # noqa: N801 - cupy's name
     def __getitem__(self, key: Any) -> ndarray:
         if isinstance(key, ndarray):
             picked = self._host[key._host]
-            return ndarray(picked, _Memory(picked.nbytes))
+            result = empty(picked.shape, picked.dtype)
+            result._host[...] = picked
+            return result
         found = self._host[_no_host(key)]
         return ndarray(np.asarray(found), self._memory)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         if isinstance(value, np.ndarray):
             raise TypeError("a host array is copied by set()")
-        self._host[_no_host(key)] = value._host if isinstance(value, ndarray) else value
+        place, memories = self._host[_no_host(key)], [self._memory]
+        given = value
+        if isinstance(value, ndarray):
+            given, memories = value._host, [self._memory, value._memory]
+        MACHINE.submit(Work(lambda: np.copyto(place, given, "unsafe"), "a copy", tuple(memories)))
 
     def reshape(self, *shape: Any) -> ndarray:
         wanted = shape[0] if len(shape) == 1 and isinstance(shape[0], tuple) else shape
@@ -140,7 +115,8 @@ class ndarray:  # noqa: N801 - cupy's name
         return self.astype(self.dtype)
 
     def fill(self, value: Any) -> None:
-        self._host.fill(value)
+        host = self._host
+        MACHINE.submit(Work(lambda: host.fill(value), "fill", (self._memory,)))
 
     def get(self, out: Host | None = None) -> Host:
         MACHINE.allow("a copy to the host")
@@ -170,10 +146,9 @@ def _no_host(key: Any) -> Any:
 
 def empty(shape: Any, dtype: Any = float) -> ndarray:
     """Memory that shows what was not written."""
-    host = np.empty(shape, dtype)
-    memory = _Memory(host.nbytes)
-    host.reshape(-1).view(np.uint8)[...] = 0xFF
-    return ndarray(host, memory)
+    kind, sizes = np.dtype(dtype), (shape,) if isinstance(shape, int | np.integer) else shape
+    memory = Memory(math.prod(map(int, sizes)) * kind.itemsize)
+    return ndarray(memory.bytes.view(kind).reshape(shape), memory)
 
 
 def zeros(shape: Any, dtype: Any = float) -> ndarray:
@@ -187,18 +162,17 @@ def asarray(values: Any) -> ndarray:
     given = dict(values.__cuda_array_interface__)
     given.pop("stream", None)
     seen = np.asarray(types.SimpleNamespace(__array_interface__=given, owner=values))
-    return ndarray(seen, _Memory(0))
+    return ndarray(seen, Memory(0))
 
 
 def from_dlpack(values: Any) -> ndarray:
     """An array of another library, without a copy; here its memory is the host's."""
-    return ndarray(np.from_dlpack(values), _Memory(0))
+    return ndarray(np.from_dlpack(values), Memory(0))
 
 
 def matmul(a: Any, b: Any, out: Any) -> ndarray:
     """The product of two matrices, by cuBLAS and therefore not while a stream captures."""
-    if MACHINE.capturing is not None:
-        raise NotImplementedError("cuBLAS while a stream captures")
+    MACHINE.refuse("cuBLAS")
     for array in (a, b, out):
         if not isinstance(array, ndarray):
             raise TypeError(f"Unsupported type {type(array)}")
@@ -211,128 +185,17 @@ def matmul(a: Any, b: Any, out: Any) -> ndarray:
     return out
 
 
-def _as_read(address: int, kind: int, rows: int, columns: int, step: int) -> Host:
-    """A matrix of cuBLAS, column after column, as float32."""
-    if step < rows:
-        raise ValueError(f"a leading dimension of {step} for {rows} rows")
-    wide = {0: 4, 14: 2}[kind]
-    raw = (ctypes.c_char * (((columns - 1) * step + rows) * wide)).from_address(address)
-    flat = np.frombuffer(raw, np.uint32 if wide == 4 else np.uint16)
-    bits = flat if wide == 4 else flat.astype(np.uint32) << 16
-    places = np.arange(rows)[:, None] + step * np.arange(columns)
-    return np.asarray(bits.view(np.float32)[places])
-
-
-def _rounded(x: Host, bits: int) -> Host:
-    """Drop the last bits of float32: to the nearest, to even in a tie."""
-    raw = np.ascontiguousarray(x, np.float32).view(np.uint32).astype(np.uint64)
-    raw += (1 << (bits - 1)) - 1 + (raw >> bits & 1)
-    kept = (raw >> bits << bits).astype(np.uint32).view(np.float32)
-    return np.where(np.isnan(x), x, kept)
-
-
-def gemmEx(
-    handle: int,
-    transa: int,
-    transb: int,
-    m: int,
-    n: int,
-    k: int,
-    alpha: int,
-    A: int,
-    Atype: int,
-    lda: int,
-    B: int,
-    Btype: int,
-    ldb: int,
-    beta: int,
-    C: int,
-    Ctype: int,
-    ldc: int,
-    computeType: int,
-    algo: int,
-) -> None:
-    """C = A B as cuBLAS has it: columns first, pointers, a type for each matrix."""
-    if MACHINE.capturing is not None:
-        raise NotImplementedError("cuBLAS while a stream captures")
-    scale, rest = (ctypes.c_float.from_address(p).value for p in (alpha, beta))
-    if (handle, scale, rest, algo) != (HANDLE, 1, 0, -1) or computeType not in (68, 77) or ldc < m:
-        raise ValueError("not what the stand-in knows")
-    a = _as_read(A, Atype, *((k, m) if transa else (m, k)), lda)
-    b = _as_read(B, Btype, *((n, k) if transb else (k, n)), ldb)
-    a, b = a.T if transa else a, b.T if transb else b
-    if computeType == 77:
-        a, b = _rounded(a, 13), _rounded(b, 13)
-    with np.errstate(all="ignore"):
-        result = np.ascontiguousarray((a @ b).T)
-    if Ctype == 14:
-        result = (_rounded(result, 16).view(np.uint32) >> 16).astype(np.uint16)
-    for column, line in enumerate(result):
-        ctypes.memmove(C + column * ldc * line.itemsize, line.ctypes.data, line.nbytes)
-
-
-HANDLE = 4242
-
-
-class Event:
-    """A point in a stream; the stand-in copies at once and keeps what was ordered."""
-
-    def __init__(self) -> None:
-        self.stream: Any = None
-
-    def record(self, stream: Any) -> None:
-        self.stream = stream
-        MACHINE.events.append(("record", id(self), stream.name))
-
-    def synchronize(self) -> None:
-        MACHINE.allow("waiting for an event")
-        MACHINE.events.append(("synchronize", id(self), ""))
-
-
-class Graph:
-    """Launches that a stream has captured."""
-
-    def __init__(self, launches: list[Any]) -> None:
-        self._launches = launches
-
-    def launch(self, stream: Stream) -> None:
-        """Run them again with the arguments of the capture."""
-        for kernel, grid, block, arguments in self._launches:
-            kernel(grid, block, arguments)
-
-
-class Stream:
-    """A queue of work."""
-
-    def __init__(self, non_blocking: bool = False) -> None:
-        self.name = "other" if non_blocking else "current"
-
-    def __enter__(self) -> Self:
-        MACHINE.streams.append(self)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        MACHINE.streams.pop()
-
-    def synchronize(self) -> None:
-        MACHINE.allow("waiting for a stream")
-
-    def begin_capture(self) -> None:
-        MACHINE.capturing = []
-
-    def end_capture(self) -> Graph:
-        captured, MACHINE.capturing = MACHINE.capturing or [], None
-        return Graph(captured)
-
-    def wait_event(self, event: Event) -> None:
-        MACHINE.events.append(("wait", id(event), self.name))
-
-
-def get_current_stream() -> Stream:
-    return MACHINE.streams[-1] if MACHINE.streams else Stream()
+def random(size: Any) -> ndarray:
+    """Uniform numbers, by cuRAND and therefore not while a stream captures."""
+    MACHINE.refuse("cuRAND")
+    result = empty(size)
+    result._host[...] = np.random.default_rng(0).random(size)
+    return result
 
 
 def alloc_pinned_memory(size: int) -> bytearray:
+    """Page-locked memory of the host."""
+    MACHINE.allow("an allocation of page-locked memory")
     return bytearray(size)
 
 
@@ -374,13 +237,16 @@ class RawKernel:
             if len(self._packed) >= KEPT:
                 self._packed.pop(next(iter(self._packed)))
             found = self._packed[id(args)] = (args, cells, pointers)
-        MACHINE.launches += 1
-        if MACHINE.capturing is not None:
-            MACHINE.capturing.append((self, grid, block, args))
-            return
+        _, cells, pointers = found
+        memories = tuple(value._memory for value in args if isinstance(value, ndarray))
+        # Cells, but not arrays, go into a graph with the work.
+        run = partial(self._run, cells, pointers, grid[0], block[0])
+        MACHINE.submit(Work(run, f"kernel {self.name}", memories))
+
+    def _run(self, cells: Any, pointers: Any, grid: int, block: int) -> None:
         seed = next(MACHINE.seed)
         order = seed % ORDERS if MACHINE.order is None else MACHINE.order
-        trouble = self._call(found[2], grid[0], block[0], order, seed)
+        trouble = self._call(pointers, grid, block, order, seed)
         if trouble:
             raise RuntimeError(f"kernel {self.name}: {trouble.decode()}")
 
@@ -413,15 +279,21 @@ def module() -> types.ModuleType:
     for entry in public:
         setattr(made, entry.__name__, entry)
     made.cuda = types.SimpleNamespace(  # type: ignore[attr-defined]
-        cublas=types.SimpleNamespace(gemmEx=gemmEx),
-        get_cublas_handle=lambda: HANDLE,
-        runtime=types.SimpleNamespace(memGetInfo=memory_info),
+        cublas=types.SimpleNamespace(gemmEx=cublas.gemmEx),
+        get_cublas_handle=lambda: cublas.HANDLE,
+        runtime=types.SimpleNamespace(
+            memGetInfo=memory_info,
+            getDevice=lambda: 0,
+            getDeviceProperties=lambda device: {"name": b"Stand-in"},
+        ),
+        Device=lambda: types.SimpleNamespace(id=0, compute_capability="90"),
         Event=Event,
         Stream=Stream,
         get_current_stream=get_current_stream,
         get_elapsed_time=lambda start, end: 1.0,
         alloc_pinned_memory=alloc_pinned_memory,
     )
+    made.random = types.SimpleNamespace(random=random)  # type: ignore[attr-defined]
     made.get_default_memory_pool = _Pool  # type: ignore[attr-defined]
     return made
 
@@ -430,3 +302,4 @@ def install() -> None:
     """Put the module where ``import cupy`` finds it, and a driver where fastmlp asks for one."""
     sys.modules["cupy"] = module()
     driver.missing = lambda: None
+    driver.library = {"cublasLt": cublaslt.library()}.__getitem__

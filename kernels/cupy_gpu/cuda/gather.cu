@@ -1,10 +1,12 @@
 // From the rows of a data set to a batch.
 
-// The rows of the batch that the clock shows: kind 0 as they come, 1 shuffled by `key`, 2 as listed.
+// The rows of the batch that the clock shows: kind 0 as they come, 1 shuffled by the clock's key, 2 as
+// listed.
 KERNEL batch_index(
-    whole *index, const word *clock, const whole *listed, int kind, word rows, int bits, word key,
-    whole batch, whole n
+    whole *index, const word *clock, const whole *listed, int kind, word rows, int bits, whole batch,
+    whole n
 ) {
+    word key = clock[CLOCK_ORDER];
     word first = clock[CLOCK_BATCH] * (word)batch;
     for (whole i = first_index(); i < n; i += all_threads()) {
         word place = first + i;
