@@ -63,7 +63,7 @@ def write(name: str, results: Mapping[str, Any]) -> None:
 
 
 def _store(folder: Path, name: str, record: Mapping[str, Any]) -> Path:
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True, parents=True)
     path = folder / f"{name}.json"
     path.write_text(json.dumps(record, indent=1) + "\n")
     return path

@@ -13,12 +13,11 @@ import argparse
 import re
 from pathlib import Path
 
-from result_tables import RESULTS, Row, origin, table
+from result_tables import RESULTS, Row, missing, origin, table
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 PLOTS = ROOT / "docs" / "plots"
-LATER = "Not measured yet."
 MARKED = re.compile(r"(<!-- table: ([\w ]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
@@ -33,7 +32,7 @@ def block(name: str, results: Path = RESULTS) -> str:
     """A table with the place where it was measured."""
     found = table(name, results)
     if found is None:
-        return f"{LATER}\n"
+        return f"{missing(name)}\n"
     rows, record = found
     return f"{markdown(rows)}\n\n{origin(record)}\n"
 

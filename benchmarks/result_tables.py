@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import gpu_tables
+
 RESULTS = Path(__file__).parent / "results"
 
 Row = tuple[str, ...]
@@ -33,11 +35,24 @@ def title(contestant: str) -> str:
     return "fastmlp" if contestant == OURS else contestant
 
 
+MISSING = {"gpu_tests": "The tests have not run on a real GPU yet."}
+"""What stands in the place of a record that is not there."""
+
+
+def missing(name: str) -> str:
+    """Say that there is no record for a table yet."""
+    return MISSING.get(name.partition(" ")[0], "Not measured yet.")
+
+
 def origin(record: Record) -> str:
     """Say where a result was measured."""
+    if "machine" not in record:
+        return "Written by tests/gpu/run.py."
     machine = record["machine"]
     packages = ", ".join(f"{key} {value}" for key, value in machine["packages"].items())
+    device = record.get("others", {}).get("device", {}).get("name")
     return (
+        f"{'' if device is None else f'{device}; '}"
         f"{machine['processor']}, {machine['cores']} cores; Python {machine['python']}, "
         f"{packages}; commit {machine['commit']}, {machine['date']}."
     )
@@ -332,6 +347,10 @@ TABLES: Mapping[str, Callable[[Record], Iterator[Row]]] = {
     "kernels": _kernels,
     "estimators": _estimators,
     "estimators others": _estimators_others,
+    "gpu": gpu_tables.steps,
+    "gpu untimed": gpu_tables.untimed,
+    "gpu accuracy": gpu_tables.to_accuracy,
+    "gpu_tests": gpu_tables.last_run,
     "large_batches MNIST": lambda record: _large_batches(record, "MNIST"),
     "large_batches Fashion": lambda record: _large_batches(record, "Fashion-MNIST"),
     "large_batches curve": _large_batches_curve,

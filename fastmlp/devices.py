@@ -24,8 +24,17 @@ def holds(values: Any) -> bool:
     return hasattr(values, "__cuda_array_interface__")
 
 
-def matrix(values: Any, name: str, columns: int, dtype: np.dtype[Any], backend: str) -> Array:
+def single(values: Any) -> bool:
+    """Whether an array of any library holds float32."""
+    return str(values.dtype).endswith("float32")
+
+
+def matrix(
+    values: Any, name: str, columns: int | None, dtype: np.dtype[Any], backend: str
+) -> Array:
     """Return rows of finite numbers on the GPU, not copied where dtype and layout allow it.
+
+    `columns` may be None for any number of them.
 
     uint8 and float16 stay as they are: kernels convert them where they gather rows.
 
@@ -45,8 +54,9 @@ def matrix(values: Any, name: str, columns: int, dtype: np.dtype[Any], backend: 
     if str(getattr(values, "dtype", "")).startswith("complex"):
         raise TypeError(f"{name} must hold real numbers; got dtype {values.dtype}")
     shape = tuple(values.shape)
-    if len(shape) != 2 or shape[0] == 0 or shape[1] != columns:
-        raise ValueError(f"{name} must have shape (rows, {columns}), rows >= 1; got shape {shape}")
+    if len(shape) != 2 or 0 in shape or shape[1] != (columns or shape[1]):
+        wanted = "(rows, columns), both" if columns is None else f"(rows, {columns}), rows"
+        raise ValueError(f"{name} must have shape {wanted} >= 1; got shape {shape}")
     array: Array = incoming.adopt(values, dtype)
     if not incoming.all_finite(array):
         raise ValueError(f"{name} must hold finite numbers that fit into {dtype}")

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import copy
 import gc
-import importlib
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -194,23 +192,6 @@ def test_nothing_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
         used.append(standin.MACHINE.used)
     # A kernel of the stand-in keeps its last launches; after the first rounds nothing is added.
     assert used[-1] <= 1.05 * max(used[:3])
-
-
-@over_the_stand_in
-def test_the_benchmark_takes_a_step_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has to be right before anybody has a GPU to run it on."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
-    for name in ("bench_gpu", "common"):  # examples have a module of that name, too
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    bench = importlib.import_module("bench_gpu")
-    monkeypatch.setattr(bench, "REPEATS", 3)
-    for precision in ("float32", "tf32", "bfloat16"):
-        found = bench.own_step(bench.Case((7, 9, 8, 3), 33), precision)
-        assert found["launches"] > 10
-        assert found["rows per second"] == 33 / found["step"]
-    monkeypatch.setattr(bench, "CASES", {"small batches": bench.Case((7, 9, 3), 16)})
-    assert bench.graph()["launches"] > 8
-    assert bench.memory(1000)["bytes per second"] > 0
 
 
 # Memory

@@ -11,11 +11,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from .. import blocks, checks, choices, kernels
+from .. import blocks, checks, choices, devices, kernels
 from ..kernels.contract import Array, Data
 from ..network import MLP
 from ..threads import get_num_threads
-from . import lbfgs, networks, parameters
+from . import lbfgs, networks, on_gpu, parameters
 from .coded import Accepted, Coded
 from .scikit_callbacks import CallbackSupportMixin, begun
 from .scores import Held
@@ -74,17 +74,12 @@ class BaseMLP(Stochastic, CallbackSupportMixin, BaseEstimator):
     ) -> Any:
         parameters.hidden_sizes(self.hidden_layer_sizes)  # a bad size, before anything changes
         first = not hasattr(self, "coefs_") or (not self.warm_start and not single)
-        own = ("float64", "float32") if self.dtype is None else (choices.precision(self.dtype),)
-        numbers = [choices.numbers_of(name) for name in own]
-        wanted = (*numbers, *self._accepted(own[0]).left_alone(X))
-        X, y = self._checked_targets(
-            X, y, accept_sparse=["csr", "csc"], multi_output=True, dtype=wanted, reset=first
-        )
-        single_precision = self.dtype is None and X.dtype == np.float32
-        precision = "float32" if single_precision else own[0]
-        accepted = self._accepted(precision)
+        y, y_val, sample_weight = map(devices.on_host, (y, y_val, sample_weight))
+        X, y = self._checked_targets(X, y, dtype=self._numbers(X), reset=first)
+        precision = on_gpu.precision(self.dtype, X)
+        accepted = self._accepted(precision, X)
         coded = self._coded(y, accepted.dtype, first, single)
-        weights = self._weights(X, y, sample_weight, single)
+        weights = self._weights(y, sample_weight, single)
         rows = accepted.rows(X)
         rng = check_random_state(self.random_state)
         net = self._network(rows, coded, precision, weights, rng, first)
@@ -101,10 +96,25 @@ class BaseMLP(Stochastic, CallbackSupportMixin, BaseEstimator):
             tasks.close(net)
         return self
 
-    def _weights(self, X: Any, y: Array, given: Any, single: bool) -> Array | None:
+    def _numbers(self, X: Any) -> Any:
+        """Return the dtypes that rows may keep; others are converted to the first."""
+        if devices.holds(X):
+            return (choices.numbers_of(on_gpu.precision(self.dtype, X)),)
+        own = ("float64", "float32") if self.dtype is None else (choices.precision(self.dtype),)
+        numbers = [choices.numbers_of(name) for name in own]
+        return (*numbers, *self._accepted(own[0], X).left_alone(X))
+
+    def _validated(self, X: Any, y: Any, dtype: Any, reset: bool, numeric: bool) -> Any:
+        """Return X and y checked, X where it lies."""
+        if devices.holds(X):
+            return on_gpu.checked_targets(self, X, y, dtype, reset, numeric)
+        checked = {"accept_sparse": ["csr", "csc"], "multi_output": True, "y_numeric": numeric}
+        return validate_data(self, X, y, dtype=dtype, reset=reset, **checked)
+
+    def _weights(self, y: Array, given: Any, single: bool) -> Array | None:
         weights: Array | None = None
         if given is not None:
-            weights = np.asarray(_check_sample_weight(given, X))
+            weights = np.asarray(_check_sample_weight(given, y))
             if (weights < 0).any():
                 raise ValueError(f"sample_weight must be >= 0; got {weights.min():g}")
         balance = self._class_weights(y, weights, single)
@@ -114,8 +124,8 @@ class BaseMLP(Stochastic, CallbackSupportMixin, BaseEstimator):
             raise ValueError("sample_weight must not be zero for every row")
         return weights
 
-    def _accepted(self, precision: str) -> Accepted:
-        name = choices.backend(self.backend, precision)
+    def _accepted(self, precision: str, X: Any) -> Accepted:
+        name = choices.backend(on_gpu.backend(self.backend, X), precision)
         # L-BFGS passes over the rows hundreds of times: it wants them converted once.
         gathered = () if self.solver == "lbfgs" else kernels.load(name).GATHERED
         numbers = choices.numbers_of(precision)
@@ -132,7 +142,7 @@ class BaseMLP(Stochastic, CallbackSupportMixin, BaseEstimator):
     ) -> MLP:
         """Return the network to train: new, or the one of the previous fit."""
         total = float(len(rows) if weights is None else weights.sum())
-        wanted = networks.recipe(self, rows.shape[1], coded.outputs, coded.loss, precision, total)
+        wanted = networks.recipe(self, rows, coded.outputs, coded.loss, precision, total)
         if first:
             net = networks.drawn(self, wanted, rng)
             self.n_iter_, self.t_ = 0, 0
@@ -222,7 +232,7 @@ class BaseMLP(Stochastic, CallbackSupportMixin, BaseEstimator):
     # Prediction
 
     def _outputs(self, X: Any) -> Array:
-        """Return the network's outputs (rows, O)."""
+        """Return the network's outputs (rows, O), where X lies."""
         net = self._live()
         plain = (
             checks.is_matrix(X, self.n_features_in_, net.dtype)
@@ -231,7 +241,9 @@ class BaseMLP(Stochastic, CallbackSupportMixin, BaseEstimator):
         )
         # scikit-learn's check costs several times a small network's prediction, so arrays that
         # can only pass skip it.
-        if not plain:
+        if devices.holds(X):
+            X = on_gpu.checked_rows(self, X, net.dtype, net.backend, reset=False)
+        elif not plain:
             accepted = Accepted.by(net._engine)
             wanted = (accepted.dtype, *accepted.left_alone(X))
             X = validate_data(self, X, accept_sparse=["csr", "csc"], dtype=wanted, reset=False)

@@ -5,19 +5,20 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.base import _fit_context
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
-from sklearn.utils.validation import validate_data
 
+from .. import devices
 from ..kernels.contract import Array
-from . import parameters, scores
+from . import on_gpu, parameters, scores
 from .base import BaseMLP
 from .coded import Coded
 from .scikit_callbacks import with_callbacks
+from .scored import ScoredClassifier
 from .weights import class_weights
 
 
@@ -36,7 +37,7 @@ def _has_margins(estimator: Any) -> bool:
     return True
 
 
-class MLPClassifier(ClassifierMixin, BaseMLP):
+class MLPClassifier(ScoredClassifier, BaseMLP):
     """Multilayer perceptron for classes, with scikit-learn's parameters and results.
 
     With the parameters of ``sklearn.neural_network.MLPClassifier``, float64 and the same
@@ -91,9 +92,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         "log_loss"; or a margin loss, "hinge", "squared_hinge", "exponential" or "perceptron", which
         has ``decision_function`` instead of probabilities.
     backend : str
-        "numpy", "numba", "cupy", or "auto": numba where it is installed, else numpy.
+        "numpy", "numba", "cupy", or "auto": cupy where X lies on a GPU; else numba where it is
+        installed, else numpy.
     dtype : str or None
-        "float32" or "float64"; None: that of X, float64 where X has another one.
+        "float32" or "float64"; "tf32" or "bfloat16" on the GPU; None: that of X, float64 where X
+        has another one.
     class_weight : dict, "balanced", list of dicts, or None
         Weight of each class, multiplied with ``sample_weight``; a list where y has several columns.
     dropout : float or sequence of float
@@ -212,7 +215,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
         Parameters
         ----------
-        X : array, data frame or CSR matrix (rows, features)
+        X : array, also on a GPU, data frame or CSR matrix (rows, features)
             Finite numbers.
         y : array (rows,) or (rows, labels)
             Class labels of any kind; or 0 and 1 in a column for each label.
@@ -238,7 +241,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
         Parameters
         ----------
-        X : array, data frame or CSR matrix (rows, features)
+        X : array, also on a GPU, data frame or CSR matrix (rows, features)
             Finite numbers.
         y : array (rows,) or (rows, labels)
             As in `fit`; not every class has to be there.
@@ -253,6 +256,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         MLPClassifier
             The estimator itself.
         """
+        y, classes = devices.on_host(y), devices.on_host(classes)
         columns = type_of_target(y).startswith("multilabel")
         if columns and classes is None and not hasattr(self, "classes_"):
             classes = np.arange(np.shape(y)[1])
@@ -266,7 +270,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
         Parameters
         ----------
-        X : array, data frame or CSR matrix (rows, features)
+        X : array, also on a GPU, data frame or CSR matrix (rows, features)
             Finite numbers.
 
         Returns
@@ -274,7 +278,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         array
             Labels (rows,); or 0 and 1, (rows, labels), where y had a column for each label.
         """
-        return self._written(self._answers(self._outputs(X)))
+        answers = self._answers(devices.on_host(self._outputs(X)))
+        return on_gpu.beside(X, self._written(answers))
 
     @available_if(_has_probabilities)
     def predict_proba(self, X: Any) -> Array:
@@ -282,7 +287,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
         Parameters
         ----------
-        X : array, data frame or CSR matrix (rows, features)
+        X : array, also on a GPU, data frame or CSR matrix (rows, features)
             Finite numbers.
 
         Returns
@@ -291,7 +296,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             In the order of ``classes_``.
         """
         outputs = self._outputs(X)
-        return outputs if outputs.shape[1] > 1 else np.hstack([1 - outputs, outputs])
+        if outputs.shape[1] > 1:
+            return outputs
+        second = devices.on_host(outputs)
+        return on_gpu.beside(X, np.hstack([1 - second, second]))
 
     @available_if(_has_probabilities)
     def predict_log_proba(self, X: Any) -> Array:
@@ -299,7 +307,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
         Parameters
         ----------
-        X : array, data frame or CSR matrix (rows, features)
+        X : array, also on a GPU, data frame or CSR matrix (rows, features)
             Finite numbers.
 
         Returns
@@ -307,8 +315,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         array (rows, classes)
             In the order of ``classes_``.
         """
-        chances: Array = self.predict_proba(X)
-        return np.log(chances, out=chances)
+        chances: Array = devices.on_host(self.predict_proba(X))
+        return on_gpu.beside(X, np.log(chances, out=chances))
 
     @available_if(_has_margins)
     def decision_function(self, X: Any) -> Array:
@@ -316,7 +324,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
         Parameters
         ----------
-        X : array, data frame or CSR matrix (rows, features)
+        X : array, also on a GPU, data frame or CSR matrix (rows, features)
             Finite numbers.
 
         Returns
@@ -329,7 +337,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return columns
 
     def _checked_targets(self, X: Any, y: Any, **options: Any) -> tuple[Any, Array]:
-        X, y = validate_data(self, X, y, **options)
+        X, y = self._validated(X, y, **options, numeric=False)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         return X, y

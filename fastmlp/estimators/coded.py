@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.sparse import issparse
 
-from .. import checks, choices
+from .. import checks, choices, devices
 from ..engine import Engine
 from ..kernels.contract import Array
 from ..sparse import SparseRows
@@ -55,6 +55,6 @@ class Accepted(NamedTuple):
         """Return checked X as `MLP` takes it."""
         if issparse(X):
             return SparseRows(X.tocsr(), self.dtype)
-        if checks.is_matrix(X, X.shape[1], self.dtype):
+        if devices.holds(X) or checks.is_matrix(X, X.shape[1], self.dtype):
             return X
         return checks.matrix(X, "X", X.shape[1], self.dtype, self.gathered, self.threads)

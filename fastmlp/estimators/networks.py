@@ -7,18 +7,21 @@ from typing import Any
 from .. import choices
 from ..engine import Optimization
 from ..network import MLP
-from . import parameters
+from . import on_gpu, parameters
 
 
 def recipe(
-    estimator: Any, inputs: int, outputs: int, loss: Any, dtype: Any, total: float
+    estimator: Any, rows: Any, outputs: int, loss: Any, precision: str, total: float
 ) -> dict[str, Any]:
     """Return the arguments of `MLP` for an estimator; `total` is the sum of all rows' weights."""
     full_batch = estimator.solver == "lbfgs"
     share = 1.0 / total if full_batch else 1.0
-    precision = choices.precision(dtype)
     return {
-        "layer_sizes": (inputs, *parameters.hidden_sizes(estimator.hidden_layer_sizes), outputs),
+        "layer_sizes": (
+            rows.shape[1],
+            *parameters.hidden_sizes(estimator.hidden_layer_sizes),
+            outputs,
+        ),
         "activation": parameters.hidden_activations(estimator.activation),
         "loss": loss,
         "l1": estimator.l1 * share,
@@ -27,7 +30,7 @@ def recipe(
         "dropout": parameters.per_layer(estimator.dropout),
         "normalization": parameters.per_layer(estimator.normalization),
         "dtype": precision,
-        "backend": choices.backend(estimator.backend, precision),
+        "backend": choices.backend(on_gpu.backend(estimator.backend, rows), precision),
     }
 
 

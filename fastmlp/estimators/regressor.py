@@ -6,11 +6,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 from scipy.special import xlogy
-from sklearn.base import RegressorMixin, _fit_context
+from sklearn.base import _fit_context
 from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import validate_data
 
 from ..kernels.contract import Array
 from ..losses import Loss
@@ -18,9 +17,10 @@ from . import parameters, scores
 from .base import BaseMLP
 from .coded import Coded
 from .scikit_callbacks import with_callbacks
+from .scored import ScoredRegressor
 
 
-class MLPRegressor(RegressorMixin, BaseMLP):
+class MLPRegressor(ScoredRegressor, BaseMLP):
     """Multilayer perceptron for numbers, with scikit-learn's parameters and results.
 
     With the parameters of ``sklearn.neural_network.MLPRegressor``, float64 and the same
@@ -75,9 +75,11 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     max_fun : int
         For "lbfgs": most evaluations of the loss.
     backend : str
-        "numpy", "numba", "cupy", or "auto": numba where it is installed, else numpy.
+        "numpy", "numba", "cupy", or "auto": cupy where X lies on a GPU; else numba where it is
+        installed, else numpy.
     dtype : str or None
-        "float32" or "float64"; None: that of X, float64 where X has another one.
+        "float32" or "float64"; "tf32" or "bfloat16" on the GPU; None: that of X, float64 where X
+        has another one.
     dropout : float or sequence of float
         Share of a hidden layer's outputs that is dropped in training.
     normalization : str or None, or a sequence of them
@@ -191,7 +193,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
         Parameters
         ----------
-        X : array, data frame or CSR matrix (rows, features)
+        X : array, also on a GPU, data frame or CSR matrix (rows, features)
             Finite numbers.
         y : array (rows,) or (rows, outputs)
             Numbers; for the Poisson loss at least 0.
@@ -215,7 +217,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
         Parameters
         ----------
-        X : array, data frame or CSR matrix (rows, features)
+        X : array, also on a GPU, data frame or CSR matrix (rows, features)
             Finite numbers.
         y : array (rows,) or (rows, outputs)
             As in `fit`.
@@ -235,7 +237,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
         Parameters
         ----------
-        X : array, data frame or CSR matrix (rows, features)
+        X : array, also on a GPU, data frame or CSR matrix (rows, features)
             Finite numbers.
 
         Returns
@@ -246,7 +248,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         return self._written(self._outputs(X))
 
     def _checked_targets(self, X: Any, y: Any, **options: Any) -> tuple[Any, Array]:
-        X, y = validate_data(self, X, y, y_numeric=True, **options)
+        X, y = self._validated(X, y, **options, numeric=True)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         return X, y

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import devices
 from ..kernels.contract import Array
 
 
@@ -30,8 +31,8 @@ class Held(NamedTuple):
 
     def take(self, rows: Array) -> Held:
         """Return some of the rows."""
-        parts: list[Any] = [None if part is None else part[rows] for part in self]
-        return Held(*parts)
+        rest: list[Any] = [None if part is None else part[rows] for part in self[1:]]
+        return Held(devices.chosen_rows(self.X, rows), *rest)
 
 
 def accuracy(truth: Array, answers: Array, w: Array | None) -> float:
@@ -79,7 +80,9 @@ def measured(scoring: Callable[..., Any], estimator: Any, held: Held) -> float:
     view.__dict__.update(vars(estimator))
     view.__dict__.pop("feature_names_in_", None)
     weights = {} if held.w is None else {"sample_weight": held.w}
-    value = scoring(view, getattr(held.X, "matrix", held.X), held.y, **weights)
+    # Scorers compare answers with y, which is on the host: so must the answers be.
+    X = getattr(held.X, "matrix", devices.on_host(held.X))
+    value = scoring(view, X, held.y, **weights)
     if not isinstance(value, int | float | np.number):
         raise TypeError(f"eval_metric must return a number; got {value!r}")
     return float(value)

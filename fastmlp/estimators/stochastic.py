@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
+from .. import devices
 from ..history import History
 from ..kernels.contract import Array
 from ..network import MLP
@@ -97,9 +98,7 @@ class Stochastic:
             raise ValueError("X_val and y_val must be given together")
         accepted = Accepted.by(self._net._engine)
         wanted = (accepted.dtype, *accepted.left_alone(X))
-        X, y = self._checked_targets(
-            X, y, accept_sparse=["csr", "csc"], multi_output=True, dtype=wanted, reset=False
-        )
+        X, y = self._checked_targets(X, y, dtype=wanted, reset=False)
         coded = self._coded(y, accepted.dtype, first=False, single=True)
         if coded.outputs != self.n_outputs_:
             raise ValueError(
@@ -198,7 +197,7 @@ class Stochastic:
         return score
 
     def _score_of(self, held: Held, _history: History) -> float:
-        outputs = self._net._engine.forward(held.X, False)
+        outputs = devices.on_host(self._net._engine.forward(held.X, False))
         if not np.isfinite(outputs).all():
             return math.nan
         return self._metric(held.truth, self._answers(outputs), held.w)

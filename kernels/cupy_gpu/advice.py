@@ -14,6 +14,9 @@ ADVICE = (
     "smaller layers; del of arrays that other code keeps there helps too. The network is as it was"
 )
 
+FULL = ("cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY", "STATUS_ALLOC_FAILED")
+"""What CUDA calls a full memory, the page-locked one of the host among them."""
+
 
 def advised(step: Callable[P, R]) -> Callable[P, R]:
     """Turn an error of the device's memory into one that says what helps."""
@@ -24,5 +27,10 @@ def advised(step: Callable[P, R]) -> Callable[P, R]:
             return step(*arguments, **named)
         except MemoryError as error:
             raise MemoryError(f"{ADVICE} ({error})") from error
+        except RuntimeError as error:
+            # Of the runtime, the driver and cuBLAS: their errors share nothing but their words.
+            if any(word in str(error) for word in FULL):
+                raise MemoryError(f"{ADVICE} ({error})") from error
+            raise
 
     return guarded

@@ -54,6 +54,7 @@ class Streamed:
         self.copying = cupy.cuda.Stream(non_blocking=True)
         self.slabs: list[Slab] = []
         self.index: DeviceArray = empty(0, "int64")
+        self.places: DeviceArray = empty(0, "int64")
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -90,6 +91,7 @@ class Streamed:
         self.slabs = [Slab(per_slab * batch, columns, self.dtype) for _ in range(2)]
         self.index = empty(batch, "int64")
         self.index.set(np.arange(batch))
+        self.places = empty(per_slab * batch, "int64")
 
     def _copy(self, slab: Slab, order: Order, places: slice) -> None:
         X = self.source()
@@ -109,6 +111,8 @@ class Streamed:
     def _rows(self, order: Order, places: slice) -> Array:
         if order.listed is not None:
             return order.listed[places]
-        index = np.empty(places.stop - places.start, np.int64)
+        # On the copying stream, as the caller has it: reading them does not wait for the training.
+        index = self.places[: places.stop - places.start]
         shuffle_places(index, len(self), order.key, places.start)
-        return index
+        host: Array = index.get()
+        return host

@@ -1,13 +1,15 @@
 """Runs every test of the GPU backend on this machine's GPU, and notes what ran where.
 
-    python tests/gpu/run.py [result.json] [arguments of pytest ...]
+    python tests/gpu/run.py [--result FILE] [--without-sanitizer] [arguments of pytest ...]
 
 The same test bodies that elsewhere run over a stand-in run over CuPy here. Where NVIDIA's
-compute-sanitizer is installed, a short training run goes through it as well.
+compute-sanitizer is installed, a short training run goes through it as well. The record goes to
+``benchmarks/results/gpu_tests.json``, from where README and the documentation take it.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
@@ -19,6 +21,9 @@ from typing import Any
 from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parents[2]
+RESULT = ROOT / "benchmarks" / "results" / "gpu_tests.json"
+NO_GPU = 3
+"""Exit status where there is nothing to run on."""
 
 SHORT_RUN = """
 import numpy as np
@@ -40,18 +45,33 @@ def device() -> dict[str, Any]:
     name = runtime.getDeviceProperties(0)["name"]
     return {
         "device": name.decode() if isinstance(name, bytes) else name,
-        "driver": runtime.driverGetVersion(),
-        "cuda": runtime.runtimeGetVersion(),
+        "driver": driver(),
+        "cuda of the driver": dotted(runtime.driverGetVersion()),
+        "cuda": dotted(runtime.runtimeGetVersion()),
         "cupy": cupy.__version__,
     }
+
+
+def dotted(version: int) -> str:
+    """12080 as 12.8."""
+    return f"{version // 1000}.{version % 1000 // 10}"
+
+
+def driver() -> str:
+    """The driver's version as its own tool tells it."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return "unknown"
+    words = [program, "--query-gpu=driver_version", "--format=csv,noheader"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    return next(iter(done.stdout.split()), "unknown")
 
 
 def commit() -> str:
     """What the checkout is at."""
     command = ["git", "describe", "--always", "--dirty"]
-    return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, check=False
-    ).stdout.strip()
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
 
 
 def tests(report: Path, more: list[str]) -> dict[str, Any]:
@@ -77,18 +97,37 @@ def sanitizer() -> dict[str, Any] | None:
     return found
 
 
+def missing() -> str | None:
+    """Why nothing can run here."""
+    sys.path.insert(0, str(ROOT))
+    from fastmlp import available_backends
+
+    return available_backends()["cupy"]
+
+
 def main() -> int:
     """Write the record; the exit status is that of the tests."""
-    target = Path(sys.argv[1] if len(sys.argv) > 1 else "gpu.json")
-    outcome = tests(target.with_suffix(".xml"), sys.argv[2:])
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("--result", type=Path, default=RESULT)
+    options.add_argument("--without-sanitizer", action="store_true")
+    chosen, more = options.parse_known_args()
+    reason = missing()
+    if reason is not None:
+        print(f"nothing was run: backend 'cupy' can't be used: {reason}", file=sys.stderr)
+        return NO_GPU
+    chosen.result.parent.mkdir(parents=True, exist_ok=True)
+    outcome = tests(chosen.result.with_suffix(".xml"), more)
     record = {
         **device(),
         "commit": commit(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "outcome": "passed" if outcome["status"] == 0 else "failed",
         "tests": outcome,
-        "sanitizer": sanitizer(),
+        "sanitizer": None if chosen.without_sanitizer else sanitizer(),
     }
-    target.write_text(json.dumps(record, indent=1) + "\n")
+    chosen.result.write_text(json.dumps(record, indent=1) + "\n")
     print(json.dumps(record, indent=1))
     return int(outcome["status"])
 
