@@ -18,8 +18,9 @@ BLOCK = 64
 CACHE_LINE = 64
 """Bytes."""
 
-ITEM_TILES = 4
-"""Input panels of an item at most: with three panels of columns 12 KiB of gradient."""
+ITEM_TILES, FEW_TILES, MANY_TILES = 4, 2, 2048
+"""Input panels of an item: the second number in layers with fewer tiles than the third, so that
+threads can share them evenly (784-100-10 on two threads: 188 against 162 tiles with 4)."""
 
 # fmt: off
 (LAYERS, CAPACITY, LOSS, JOINED, MEAN_OVER_ROWS, PENALTY_PER_ROW, PENALIZED, UPDATE,

@@ -39,13 +39,13 @@ def items_of(layer):
 
 @inline
 def _item_near(t, tile):
-    """The item that holds the `tile`-th tile of the network, about."""
+    """The item that begins next to the `tile`-th tile of the network."""
     items = 0
     for number in range(t[fields.LAYERS]):
         layer = layer_of(t, number)
         tiles = layer[fields.IN_PANELS] * layer[fields.PANELS]
         if tile < tiles:
-            return items + items_of(layer) * tile // tiles
+            return items + (items_of(layer) * tile + tiles // 2) // tiles
         tile -= tiles
         items += items_of(layer)
     return items

@@ -273,10 +273,12 @@ def _describe(line: Array, layer: Layer, lanes: int) -> None:
     line[fields.INPUTS], line[fields.UNITS] = layer.inputs, layer.units
     line[fields.PIECES] = layer.pieces
     line[fields.IN_PANELS] = -(-layer.inputs // lanes)
-    line[fields.BLOCKS] = -(-line[fields.IN_PANELS] // fields.ITEM_TILES)
     line[fields.UNIT_PANELS] = -(-layer.units // lanes)
     line[fields.PANELS] = layer.pieces * line[fields.UNIT_PANELS]
     line[fields.GROUPS] = -(-line[fields.PANELS] // TILE_PANELS)
+    few = line[fields.IN_PANELS] * line[fields.PANELS] < fields.MANY_TILES
+    own = fields.FEW_TILES if few else fields.ITEM_TILES
+    line[fields.BLOCKS] = -(-line[fields.IN_PANELS] // own)
     line[fields.ACTIVATION] = activations.CODES[layer.activation]
     line[fields.NORM] = normalization.CODES[layer.normalization]
     line[fields.BETA] = layer.activation == "mpelu"
