@@ -68,7 +68,7 @@ def _compare(work: Workload, name: str, found: Any, wanted: Any, start: Any) -> 
     apart, way = np.linalg.norm(found - wanted), np.linalg.norm(wanted - start)
     if not apart < PARITY[work.dtype] * (way + 1e-4 * np.linalg.norm(wanted)):
         raise ArithmeticError(
-            f"{name} on {work.name}: weights are {apart:g} apart after a way of {way:g}"
+            f"{name} on {work.name}: weights differ by {apart:g} after a way of {way:g}"
         )
 
 
