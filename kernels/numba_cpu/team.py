@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -102,8 +103,9 @@ class Company:
 
     SHORTEST, LONGEST = 0.005, 0.5
     """Seconds alone; a try costs up to 10 ms where the neighbour is still there."""
-    TRIAL, AGAIN = 0.015, 2.0
-    """Seconds of a try of the other way, and of work until the next one."""
+    TRIAL, SOON, AGAIN = 0.015, 0.1, 2.0
+    """Seconds of a try of the other way, of work until the first next one, and at most until one;
+    each time it is twice as long."""
     ALLOWANCE = 0.85
     """A team's time in a short part, in which it must first wake up, is taken as so much of it."""
 
@@ -111,6 +113,7 @@ class Company:
         self.until = 0.0
         self.pause = self.SHORTEST
         self.kind: tuple[int, float] = (1, 0.0)
+        self.again = self.SOON
         self.seconds: dict[int, float] = {}
         self.due: dict[int, float] = {}
         self.worked = 0.0
@@ -118,7 +121,7 @@ class Company:
     def begin(self, team: int, guess: float) -> None:
         """A call of batches that take about `guess` seconds comes; what is known may not hold."""
         if self.kind != (team, guess):
-            self.kind, self.seconds, self.due = (team, guess), {}, {}
+            self.kind, self.again, self.seconds, self.due = (team, guess), self.SOON, {}, {}
 
     def next_part(self, team: int, batches: int, doubtful: bool) -> tuple[int, int]:
         """Threads of the next part of a call, and its batches at most."""
@@ -154,7 +157,9 @@ class Company:
             return
         short = size > 1 and seconds < 2 * self.TRIAL
         self.seconds[size] = seconds / done * (self.ALLOWANCE if short else 1.0)
-        self.due[size] = self.worked + self.AGAIN
+        slower = self.seconds[size] > self.seconds.get(team + 1 - size, math.inf)
+        self.due[size] = self.worked + (self.again if slower else self.AGAIN)
+        self.again = min(2 * self.again, self.AGAIN) if slower else self.again
 
 
 class _Crew:
