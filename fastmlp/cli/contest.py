@@ -21,7 +21,8 @@ PARITY = {"float32": 5e-2, "float64": 1e-6}
 """How far apart two contestants may be after three steps, as a share of the way they have come.
 
 By the Euclidean norm of an array: where a gradient is nearly 0, Adam makes a whole step of its
-rounding (784-2048-2048-10: 2 %). Beside that, so much of 1e-4 of the weights themselves, which are rounded too."""
+rounding (784-2048-2048-10: 2 %). Beside that, so much of 1e-4 of the weights themselves, which are
+rounded too."""
 
 TRIALS, TRIAL_SECONDS = 5, 0.1
 FAR = 4.0
