@@ -18,7 +18,7 @@ from .memory import activation_input, layer_of, parameter, scratch_of
 from .normalization import LAYER, NONE, normalize_columns, normalize_rows
 from .products import product
 from .random import dropout_block, shuffled_run
-from .rows import OWN, convert_row, row_address
+from .rows import OWN, convert_row, row_address, row_at
 from .team import halting
 
 
@@ -56,14 +56,6 @@ def order_ahead(m, t, round_keys, listed, stop):
         order_rows(m, t, round_keys, listed, stop)
         return stop
     return listed
-
-
-@inline
-def row_at(t, place):
-    """The row at a place of the order; `order_rows` has listed it."""
-    if t[fields.ORDER] == fields.SEQUENCE:
-        return place
-    return integers_at(t[fields.LISTED_ROWS])[place & (t[fields.RING] - 1)]
 
 
 @inline

@@ -106,6 +106,16 @@ def pointer_to(typingctx, kind, address):
 
 
 @intrinsic
+def address_of(typingctx, pointer):
+    """The memory address that a pointer holds."""
+
+    def codegen(context, builder, sig, args):
+        return builder.ptrtoint(args[0], ir.IntType(64))
+
+    return types.int64(pointer), codegen
+
+
+@intrinsic
 def integers_at(typingctx, address):
     """The memory address `address` as a pointer to 64-bit integers."""
 

@@ -16,7 +16,7 @@ from .forward_rows import prefetch_rows
 from .intrinsics import at, lanes, like
 from .jit import DOUBLES, INTEGER, INTEGERS, POINTER, REAL, family, inline
 from .memory import layer_of, parameter, run_of
-from .products import group_of, transpose_tiles, weight_tiles
+from .products import group_of, passes_of, transpose_tiles, weight_tiles
 from .team import halting
 from .updates import TRUST, fill_numbers, trusts, update_run
 
@@ -74,8 +74,11 @@ def tile_at(layer, p, low, v):
 
 
 @inline
-def _item_gradient(m, t, f, layer, g, g_stride, share, rows, low, high, p0, p1):
-    """Gradients of an item, penalties in; g is where the first tile goes."""
+def _item_gradient(m, t, f, layer, g, g_stride, share, rows, low, high, p0, p1, place, after):
+    """Gradients of an item, penalties in; g is where the first tile goes.
+
+    The rows at places `place` ... `after` of the order are asked for.
+    """
     v = lanes(m)
     stride = t[fields.CAPACITY] * v
     weight_tiles(
@@ -88,6 +91,9 @@ def _item_gradient(m, t, f, layer, g, g_stride, share, rows, low, high, p0, p1):
         rows,
         high - low,
         p1 - p0,
+        t,
+        place,
+        after,
     )
     if t[fields.PENALIZED]:
         l1, l2 = share * like(m, f[fields.L1]), share * like(m, f[fields.L2])
@@ -110,7 +116,7 @@ def gradient_items(m, t, f, share, training, rows, first, stop):
                 return
             low, high, p0, p1 = item_of(layer, item)
             g = at(m, t[fields.GRADIENT] + layer[fields.W] + tile_at(layer, p0, low, v))
-            _item_gradient(m, t, f, layer, g, stride, share, rows, low, high, p0, p1)
+            _item_gradient(m, t, f, layer, g, stride, share, rows, low, high, p0, p1, 0, 0)
             if low == 0:
                 for p in range(p0, p1):
                     column_gradients(m, t, layer, p, training, rows)
@@ -249,12 +255,16 @@ def train_items(
         layer = layer_of(t, number)
         begin, end = run_of(position, items_of(layer), first, stop)
         for item in range(begin, end):
-            after = min(next_row + several, next_stop)
-            prefetch_rows(m, t, one, next_start, next_row, after)
-            next_row = after
             low, high, p0, p1 = item_of(layer, item)
             stride = (high - low) * v * v
-            _item_gradient(m, t, f, layer, scratch, stride, share, rows, low, high, p0, p1)
+            after = min(next_row + several, next_stop)
+            place = max(next_row, after - passes_of(high - low, p1 - p0, v))
+            prefetch_rows(m, t, one, next_start, next_row, place)
+            place, next_row = next_start + place, after
+            after += next_start
+            _item_gradient(
+                m, t, f, layer, scratch, stride, share, rows, low, high, p0, p1, place, after
+            )
             if f[fields.CLIP_VALUE] > 0.0:
                 _clip(scratch, limit, (p1 - p0) * stride)
             for p in range(p0, p1):

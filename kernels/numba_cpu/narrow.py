@@ -12,19 +12,19 @@ from numba.core import types
 
 from . import fields
 from .activations import activation_backward, activation_forward
-from .forward_rows import order_ahead, row_at
+from .forward_rows import order_ahead
 from .intrinsics import at, choose, integers_at, lanes, like, pointer_to
 from .items import transpose_weights
 from .jit import DOUBLES, INTEGERS, POINTER, family, inline
 from .losses import CROSS_ENTROPY_SOFTMAX, loss_terms, row_sum_rows, softmax_cross_entropy_rows
 from .memory import layer_of, scratch_of
 from .random import fill_round_keys
-from .rows import OWN, convert_row, row_address
+from .rows import OWN, convert_row, row_address, row_at
 from .tiles import product_tile, weight_tile_of
 from .updates import fill_numbers, update_run
 
 WIDTH = fields.NARROW_WIDTH
-_tile, _weight_tile = product_tile(4, 1, WIDTH), weight_tile_of(WIDTH, 1, WIDTH)
+_tile, _weight_tile = product_tile(4, 1, WIDTH), weight_tile_of(WIDTH, 1, WIDTH, asking=False)
 
 
 @inline
@@ -138,7 +138,7 @@ def _loss_gradient(m, t, f, factors, rows):
 
 @inline
 def _gradient_of_weights(g, room, x, dz, rows, inputs):
-    _weight_tile(room, 0, x, dz, 0, rows, 0)
+    _weight_tile(room, 0, x, dz, 0, rows, 0, 0, 0)
     for i in range(inputs * WIDTH):
         g[i] = room[i]
     for j in range(WIDTH):

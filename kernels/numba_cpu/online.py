@@ -18,7 +18,6 @@ from .forward_rows import (
     loss_block,
     order_ahead,
     prefetch_rows,
-    row_at,
 )
 from .intrinsics import at, lanes, like, pointer_to
 from .items import filled_numbers, items_of, items_share, train_items, update_column
@@ -26,7 +25,7 @@ from .jit import DOUBLES, INTEGERS, POINTER, family, inline
 from .memory import activation_input, layer_of, parameter, scratch_of
 from .normalization import NONE
 from .random import fill_round_keys
-from .rows import OWN, convert_row, row_address
+from .rows import OWN, convert_row, row_address, row_at
 from .tiles import REVISITING_TILES
 
 _tile_1, _tile_2, _tile_4 = REVISITING_TILES[1], REVISITING_TILES[2], REVISITING_TILES[4]

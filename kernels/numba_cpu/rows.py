@@ -14,7 +14,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from . import fields
-from .intrinsics import VECTOR_BITS, llvm_vector, store_vector
+from .intrinsics import VECTOR_BITS, integers_at, llvm_vector, store_vector
 from .jit import INTEGER, POINTER, family, inline
 
 GATHERED = (
@@ -30,6 +30,14 @@ OWN = 0
 def kind_of(dtype: np.dtype[Any], own: np.dtype[Any]) -> int:
     """The code of rows for a plan in the dtype `own`."""
     return OWN if dtype == own else GATHERED.index(dtype.name) + 1
+
+
+@inline
+def row_at(t, place):
+    """The row at a place of the order; `order_rows` has listed it."""
+    if t[fields.ORDER] == fields.SEQUENCE:
+        return place
+    return integers_at(t[fields.LISTED_ROWS])[place & (t[fields.RING] - 1)]
 
 
 @inline

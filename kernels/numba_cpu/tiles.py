@@ -115,22 +115,23 @@ def product_tile(rows: int, panels: int, width: int = 0) -> Any:
     return tile
 
 
-def weight_tile_of(inputs: int, panels: int, width: int = 0) -> Any:
+def weight_tile_of(inputs: int, panels: int, width: int = 0, asking: bool = True) -> Any:
     """An intrinsic for `inputs` x `panels` vectors of A' dZ; `width` lanes instead of all.
 
-    tile(g, g_stride, a, dz, dz_stride, rows, more): strides are from panel to panel;
+    tile(g, g_stride, a, dz, dz_stride, rows, more, ahead, pace): strides are from panel to panel;
     g[i] = sum over rows of a[row][i] dz[row], in row order, on top of what g holds if `more` is
-    not 0. A panel has at most as many inputs as lanes.
+    not 0. A panel has at most as many inputs as lanes. If `asking`, each row asks for the memory
+    `pace` bytes further on from the address `ahead`.
     """
 
     @intrinsic
-    def tile(typingctx, g, g_stride, a, dz, dz_stride, rows, more):
+    def tile(typingctx, g, g_stride, a, dz, dz_stride, rows, more, ahead, pace):
         real = g.dtype
         lanes = width or VECTOR_BITS // real.bitwidth
         own = min(inputs or lanes, lanes)
 
         def codegen(context, builder, sig, args):
-            g, g_stride, a, dz, dz_stride, rows, more = args
+            g, g_stride, a, dz, dz_stride, rows, more, ahead, pace = args
             goals = [
                 _offset(builder, _offset(builder, g, g_stride, v), _INT(i * lanes))
                 for i in range(own)
@@ -145,6 +146,9 @@ def weight_tile_of(inputs: int, panels: int, width: int = 0) -> Any:
             with cgutils.for_range(builder, rows) as row:
                 line = _offset(builder, a, row.index, lanes)
                 place = _offset(builder, dz, row.index, lanes)
+                if asking:
+                    wanted = builder.add(ahead, builder.mul(row.index, pace))
+                    ask_for(builder, builder.inttoptr(wanted, g.type))
                 deltas = [
                     load_vector(builder, real, _offset(builder, place, dz_stride, v), lanes)
                     for v in range(panels)
@@ -158,7 +162,7 @@ def weight_tile_of(inputs: int, panels: int, width: int = 0) -> Any:
             return context.get_dummy_value()
 
         integer = types.int64
-        return types.void(g, integer, a, dz, integer, integer, integer), codegen
+        return types.void(g, integer, a, dz, *(integer,) * 5), codegen
 
     return tile
 
