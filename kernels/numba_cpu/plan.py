@@ -20,24 +20,10 @@ from . import activations, fields, losses, normalization, updates
 from .intrinsics import lane_count
 from .jit import prepare
 from .products import to_panels
+from .room import Allocator, aligned, places
 from .team import Company
 from .tiles import TILE_PANELS
 from .work import LONG, heft, padded
-
-ALIGNMENT = 64
-
-
-class _Allocator:
-    """Hands out aligned stretches of one block of memory."""
-
-    def __init__(self, lanes: int):
-        self.lanes = lanes
-        self.size = 0
-
-    def take(self, count: int) -> int:
-        start = self.size
-        self.size += -(-count // 16) * 16
-        return start
 
 
 class Plan:
@@ -73,9 +59,9 @@ class Plan:
             return
         capacity = max(rows, team * fields.BLOCK, self.capacity)
         team = max(team, self.team)
-        capacity = _places(capacity, lane_count(self.dtype.name), self.dtype.itemsize)
+        capacity = places(capacity, lane_count(self.dtype.name), self.dtype.itemsize)
         table, numbers, size = _laid_out(self, capacity, team)
-        memory = _aligned(size, self.dtype)
+        memory = aligned(size, self.dtype)
         if self.capacity:
             kept = int(table[fields.PERSISTENT])
             memory[:kept] = self.memory[:kept]
@@ -196,22 +182,6 @@ _FIELD_OF = {
 }
 
 
-def _places(rows: int, lanes: int, size: int) -> int:
-    """Places for `rows` rows: panels begin an odd number of cache lines apart.
-
-    At multiples of 4 KiB the same row of every panel would compete for the same places in the
-    cache (784-2048-2048-10, 4096 rows: 9 % slower).
-    """
-    each = max(1, fields.CACHE_LINE // (lanes * size))
-    return (-(-rows // each) | 1) * each
-
-
-def _aligned(size: int, dtype: np.dtype[Any]) -> Array:
-    block = np.zeros(size * dtype.itemsize + ALIGNMENT, np.uint8)
-    start = -block.ctypes.data % ALIGNMENT
-    return block[start : start + size * dtype.itemsize].view(dtype)
-
-
 def _to_segment(view: Array, canonical: Array, segment: Segment, network: Network) -> None:
     units = network.layers[segment.layer].units
     matrix = canonical.reshape(-1, canonical.shape[-1])
@@ -238,8 +208,8 @@ def _laid_out(plan: Plan, capacity: int, team: int) -> tuple[Array, Array, int]:
     network, lanes = plan.network, lane_count(plan.dtype.name)
     table = np.zeros(fields.HEADER + len(network.layers) * fields.FIELDS, np.int64)
     lines = table[fields.HEADER :].reshape(-1, fields.FIELDS)
-    memory = _Allocator(lanes)
-    flat = _Allocator(lanes)
+    memory = Allocator()
+    flat = Allocator()
     for line, layer in zip(lines, network.layers, strict=True):
         _describe(line, layer, lanes)
         _place_parameters(line, flat, lanes)
@@ -285,7 +255,7 @@ def _describe(line: Array, layer: Layer, lanes: int) -> None:
     line[fields.THRESHOLD] = int(layer.dropout * 2**32)
 
 
-def _place_parameters(line: Array, flat: _Allocator, lanes: int) -> None:
+def _place_parameters(line: Array, flat: Allocator, lanes: int) -> None:
     line[fields.W] = flat.take(line[fields.PANELS] * line[fields.IN_PANELS] * lanes * lanes)
     vectors = [fields.B]
     if line[fields.ACTIVATION] in (activations.PRELU, activations.MPELU):
@@ -302,7 +272,7 @@ def _place_parameters(line: Array, flat: _Allocator, lanes: int) -> None:
 
 
 def _place_buffers(
-    table: Array, lines: Array, memory: _Allocator, capacity: int, lanes: int
+    table: Array, lines: Array, memory: Allocator, capacity: int, lanes: int
 ) -> None:
     """Buffers with a row for each place of a batch."""
     panel = capacity * lanes
@@ -342,7 +312,7 @@ def _place_buffers(
             line[field] = memory.take(line[fields.PANELS] * lanes)
 
 
-def _place_scratch(table: Array, lines: Array, memory: _Allocator, team: int, lanes: int) -> None:
+def _place_scratch(table: Array, lines: Array, memory: Allocator, team: int, lanes: int) -> None:
     """Per thread: an activation's input, a gradient by a layer's output, and loss terms."""
     widest = int(lines[:, fields.PANELS].max())
     table[fields.ZEROS] = memory.take(max(widest, int(lines[:, fields.IN_PANELS].max())) * lanes)
