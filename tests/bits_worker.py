@@ -104,7 +104,11 @@ def converted(given: str, dtype: str) -> str:
     plan.load(State(np.eye(38, 37, dtype=dtype).ravel(), np.zeros((0, 38 * 37)), np.zeros(0)))
     out = np.empty_like(X, dtype)
     BACKEND.forward(plan, out, X, True)
-    assert np.array_equal(out, X.astype(dtype))
+    with np.errstate(all="ignore"):
+        wanted = X.astype(dtype)
+    # Steps on x86 take numbers below the smallest normal one of X or the network for zeros.
+    tiny = max(float(np.finfo(d).tiny) for d in (dtype, given) if d in ("float32", "float64"))
+    assert ((out == wanted) | (np.abs(wanted) <= tiny)).all()
     return hashlib.sha256(out.tobytes()).hexdigest()[:16]
 
 
