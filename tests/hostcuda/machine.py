@@ -10,7 +10,7 @@ import itertools
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -51,6 +51,7 @@ class Machine:
         self.replays = 0
         self.events: list[tuple[str, int, str]] = []
         self.memories: dict[int, Any] = {}
+        self.found: dict[int, Any] = {}
         self._thread = threading.local()
 
     # Streams
@@ -106,12 +107,17 @@ class Machine:
 
     def holder(self, address: int, size: int) -> Memory:
         """The memory in which a stretch lies that a library is given by its address."""
-        # A copy: the collector may come in between, and take something out.
-        for start, found in self.memories.copy().items():
-            memory: Memory | None = found()
-            if memory is not None and start <= address and address + size <= start + memory.size:
+        # Where it was found last, first: a long session has thousands of memories. A copy: the
+        # collector may come in between, and take something out.
+        for known in itertools.chain([self.found.get(address)], self._all()):
+            memory: Memory | None = None if known is None else known()
+            if memory is not None and 0 <= address - memory.start <= memory.size - size:
+                self.found[address] = known
                 return memory
         raise ValueError(f"an illegal memory access: {size} bytes at {address:#x}")
+
+    def _all(self) -> Iterator[Any]:
+        yield from self.memories.copy().values()
 
 
 MACHINE = Machine()
