@@ -238,6 +238,14 @@ def test_company_waits_longer_after_each_break() -> None:
     assert company.pause == company.SHORTEST
 
 
+@pytest.mark.parametrize("size", [1, 2])
+def test_company_learns_nothing_from_a_part_that_was_left_at_once(size: int) -> None:
+    company = team.Company()
+    company.begin(2, 1e-3)
+    company.learn(2, size, 10, 0, 0.5)
+    assert (company.seconds, company.due, company.until) == ({}, {}, 0.0)
+
+
 @pytest.mark.parametrize(("alone", "together"), [(1e-5, 3e-5), (1e-3, 6e-4)])
 def test_company_tries_both_ways_and_keeps_the_faster(alone: float, together: float) -> None:
     company = team.Company()
