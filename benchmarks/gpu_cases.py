@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
@@ -154,6 +155,15 @@ class Contender(Protocol):
 
     def weights(self) -> tuple[list[Array], list[Array]]:
         """Weights (inputs, outputs) and biases now, on the host."""
+
+
+def wall_seconds(contender: Contender, count: int) -> float:
+    """Seconds a step of that many steps, by the wall clock."""
+    contender.wait()
+    started = time.perf_counter()
+    contender.run(count)
+    contender.wait()
+    return (time.perf_counter() - started) / count
 
 
 def apart(found: Sequence[float], wanted: Sequence[float]) -> float:

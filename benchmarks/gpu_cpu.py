@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import numpy as np
-from gpu_cases import BETA1, BETA2, EPSILON, RATE, Case, Given, Places
+from gpu_cases import BETA1, BETA2, EPSILON, RATE, Case, Given, Places, wall_seconds
 
 from fastmlp import MLP, Adam
 from fastmlp.cli.tuned import TunedNumPy
@@ -62,9 +61,7 @@ class OnCpu:
 
     def sample(self, count: int) -> float:
         """Seconds a step of that many steps."""
-        started = time.perf_counter()
-        self.run(count)
-        return (time.perf_counter() - started) / count
+        return wall_seconds(self, count)
 
     def weights(self) -> tuple[list[Array], list[Array]]:
         """Weights and biases now."""
@@ -119,9 +116,7 @@ class Tuned:
 
     def sample(self, count: int) -> float:
         """Seconds a step of that many steps."""
-        started = time.perf_counter()
-        self.run(count)
-        return (time.perf_counter() - started) / count
+        return wall_seconds(self, count)
 
     def weights(self) -> tuple[list[Array], list[Array]]:
         """Weights and biases now."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
-from gpu_cases import BETA1, BETA2, EPSILON, RATE, Case, Given, Places
+from gpu_cases import BETA1, BETA2, EPSILON, RATE, Case, Given, Places, wall_seconds
 from jax import numpy as jnp
 
 from fastmlp.kernels.contract import Array
@@ -95,11 +94,7 @@ class Jitted:
 
     def sample(self, count: int) -> float:
         """Seconds a step of that many steps; JAX has no events."""
-        self.wait()
-        started = time.perf_counter()
-        self.run(count)
-        self.wait()
-        return (time.perf_counter() - started) / count
+        return wall_seconds(self, count)
 
     def weights(self) -> tuple[list[Array], list[Array]]:
         """Weights and biases now."""

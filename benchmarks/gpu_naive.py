@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import time
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from gpu_cases import BETA1, BETA2, EPSILON, RATE, Case, Given, Places
+from gpu_cases import BETA1, BETA2, EPSILON, RATE, Case, Given, Places, wall_seconds
 
 from fastmlp.kernels.contract import Array
 
@@ -93,11 +92,7 @@ class Naive:
 
     def sample(self, count: int) -> float:
         """Seconds a step of that many steps."""
-        self.wait()
-        started = time.perf_counter()
-        self.run(count)
-        self.wait()
-        return (time.perf_counter() - started) / count
+        return wall_seconds(self, count)
 
     def weights(self) -> tuple[list[Array], list[Array]]:
         """Weights and biases now."""

@@ -20,6 +20,7 @@ from fastmlp import kernels
 from fastmlp.kernels import driver
 
 from .conftest import ON_DEVICE
+from .draws import on_device
 from .hostcuda import cublas as standin_cublas
 from .hostcuda import cublaslt as standin
 from .tolerances import assert_close
@@ -101,16 +102,10 @@ def _wide(x: Any) -> Any:
     return (x.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
 
 
-def _device(host: Any) -> Any:
-    array = cupy.empty(host.shape, host.dtype)
-    array.set(np.ascontiguousarray(host))
-    return array
-
-
 def _factor(rng: np.random.Generator, shape: tuple[int, int], turned: bool, precision: str) -> Any:
     """A matrix of this shape on the device, plain or as a transposed view, and its numbers."""
     host = _stored(rng.normal(size=shape[::-1] if turned else shape), precision)
-    array = _device(host)
+    array = on_device(host)
     return (array.T, _wide(host).T) if turned else (array, _wide(host))
 
 
@@ -151,7 +146,7 @@ def test_a_bias_is_one_of_each_column(precision: str, rng: np.random.Generator) 
     B, b = _factor(rng, (20, 5), False, precision)
     bias = _stored(rng.normal(size=5), precision)
     out = cupy.empty((9, 5), bias.dtype)
-    cublaslt.Products(precision)(out, A, B, _device(bias))()
+    cublaslt.Products(precision)(out, A, B, on_device(bias))()
     near = "product", "float64" if precision == "float64" else "float32"
     if precision == "tf32":
         assert np.abs(out.get() - (a @ b + bias)).max() < 0.03

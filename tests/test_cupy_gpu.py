@@ -19,7 +19,7 @@ from fastmlp.datasets import load_digits
 from fastmlp.kernels.contract import Data, Order, Update
 
 from .conftest import ON_DEVICE
-from .draws import REFERENCE, network, plan_of, sibling, state, stored
+from .draws import REFERENCE, network, on_device, plan_of, sibling, state, stored
 from .hostcuda import standin
 from .tolerances import assert_close
 
@@ -38,12 +38,6 @@ X, Y = load_digits(scaling="unit")
 X, Y = X[:300], Y[:300]
 
 over_the_stand_in = pytest.mark.skipif(ON_DEVICE, reason="looks into the stand-in")
-
-
-def _device(host: Any) -> Any:
-    array = cupy.empty(host.shape, host.dtype)
-    array.set(np.ascontiguousarray(host))
-    return array
 
 
 def _net(**arguments: Any) -> MLP:
@@ -82,7 +76,9 @@ def test_every_kernel_is_declared_with_types_that_are_known() -> None:
 )
 def test_a_wrong_argument_never_reaches_a_kernel(arguments: Callable[[Any], Any]) -> None:
     with pytest.raises(TypeError, match="fill"):
-        launch.kernels_of("float32").launch("fill", 4, *arguments(_device(np.ones(4, np.float32))))
+        launch.kernels_of("float32").launch(
+            "fill", 4, *arguments(on_device(np.ones(4, np.float32)))
+        )
 
 
 @pytest.mark.parametrize("rows", [0, 1, 31, 32, 33, 100, 8192, 8193, 1_000_000])
@@ -321,18 +317,18 @@ def test_rows_on_the_device_train_the_same(dtype: str) -> None:
         "metrics": ("accuracy",),
         "validation_fraction": 0.2,
     }
-    found = net.fit(_device(rows), _device(Y), **arguments)
+    found = net.fit(on_device(rows), on_device(Y), **arguments)
     wanted = twin.fit(rows, Y, **arguments)
     assert found.loss == wanted.loss
     assert found.validation_loss == wanted.validation_loss
     assert found.metrics == wanted.metrics
-    assert net.evaluate(_device(rows), Y) == twin.evaluate(rows, Y)
+    assert net.evaluate(on_device(rows), Y) == twin.evaluate(rows, Y)
 
 
 @pytest.mark.parametrize("wrap", [lambda array: array, _Foreign])
 def test_results_stay_where_the_rows_are(wrap: Callable[[Any], Any]) -> None:
     net = _net()
-    rows = wrap(_device(X.astype(np.float32)))
+    rows = wrap(on_device(X.astype(np.float32)))
     for method in (net.forward, net.logits, net.predict, net.predict_proba):
         found = method(rows)
         assert isinstance(found, cupy.ndarray)
@@ -341,7 +337,7 @@ def test_results_stay_where_the_rows_are(wrap: Callable[[Any], Any]) -> None:
 
 @over_the_stand_in
 def test_rows_on_the_device_are_not_copied() -> None:
-    net, rows = _net(), _device(X.astype(np.float32))
+    net, rows = _net(), on_device(X.astype(np.float32))
     assert net._rows(rows) is rows
     foreign = net._rows(_Foreign(rows))
     assert foreign.data.ptr == rows.data.ptr
@@ -350,7 +346,7 @@ def test_rows_on_the_device_are_not_copied() -> None:
 def test_weights_and_gradients_with_rows_on_the_device() -> None:
     net = _net()
     w = np.linspace(0.1, 1, len(X))
-    found = net.gradients(_device(X), _device(Y), sample_weight=_device(w))
+    found = net.gradients(on_device(X), on_device(Y), sample_weight=on_device(w))
     wanted = net.gradients(X, Y, sample_weight=w)
     assert found.loss == wanted.loss
     for one, two in zip(found.weights, wanted.weights, strict=True):
@@ -371,7 +367,7 @@ def test_bad_rows_on_the_device_never_reach_a_kernel(
     rows: Callable[[], Array], message: str
 ) -> None:
     with np.errstate(over="ignore"), pytest.raises(ValueError, match=message):
-        _net().forward(_device(np.float64(rows())))
+        _net().forward(on_device(np.float64(rows())))
 
 
 @pytest.mark.parametrize("backend", ["numpy", "numba"])
@@ -379,7 +375,7 @@ def test_a_network_on_the_cpu_refuses_rows_on_the_device(backend: str) -> None:
     if kernels.available()[backend] is not None:
         pytest.skip(f"backend {backend}: {kernels.available()[backend]}")
     with pytest.raises(TypeError, match=r"net\.to\('cupy'\)"):
-        _net(backend=backend).forward(_device(X))
+        _net(backend=backend).forward(on_device(X))
 
 
 # Precisions
@@ -453,7 +449,7 @@ def test_bfloat16_is_rounded_to_the_nearest(value: float) -> None:
     x = np.array([value], np.float32)
     out = cupy.empty(1, "uint16")
     own = launch.kernels_of("bfloat16")
-    own.launch("copy_parameters", 1, out, _device(x), 1)()
+    own.launch("copy_parameters", 1, out, on_device(x), 1)()
     wide = cupy.empty(1, "float32")
     own.launch("widened_copy", 1, wide, out, 1)()
     found = float(wide.get()[0])
@@ -473,8 +469,8 @@ def test_every_float16_is_read_exactly() -> None:
     finite = np.isfinite(numbers)
     given = np.where(finite, numbers, np.float16(0))[:, None]
     out = cupy.empty((1 << 16, 1), "float32")
-    index = _device(np.arange(1 << 16))
+    index = on_device(np.arange(1 << 16))
     launch.kernels_of("float32").launch(
-        "gather_float16", 1 << 16, out, _device(given), index, 1 << 16, 1
+        "gather_float16", 1 << 16, out, on_device(given), index, 1 << 16, 1
     )()
     np.testing.assert_array_equal(out.get(), given.astype(np.float32))

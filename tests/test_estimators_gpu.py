@@ -13,6 +13,7 @@ from sklearn.exceptions import NotFittedError
 
 from fastmlp import kernels
 
+from .draws import on_device
 from .estimator_data import TABLES, quietly
 
 if kernels.available()["cupy"] is not None:
@@ -36,12 +37,6 @@ def _few_epochs_converge() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Training has not converged|lbfgs has not converged")
         yield
-
-
-def _device(host: Any) -> Any:
-    array = cupy.empty(np.shape(host), np.asarray(host).dtype)
-    array.set(np.ascontiguousarray(host))
-    return array
 
 
 class _ByInterface:
@@ -72,17 +67,17 @@ def test_fits_and_answers_are_those_of_rows_on_the_host(table: str, solver: str)
     kind, rows, y, parameters = TABLES[table]
     numbers = np.asarray(y).dtype.kind in "biuf"
     there, here = (_model(kind, solver=solver, **parameters) for _ in range(2))
-    there.fit(_device(rows), _device(y) if numbers else y)
+    there.fit(on_device(rows), on_device(y) if numbers else y)
     _assert_same(there, here.fit(rows, y))
-    found = there.predict(_device(rows))
+    found = there.predict(on_device(rows))
     assert isinstance(found, cupy.ndarray if numbers else np.ndarray)
     np.testing.assert_array_equal(found.get() if numbers else found, here.predict(rows))
-    given = _device(y) if numbers else y
-    assert there.score(_device(rows), given) == here.score(rows, y)
+    given = on_device(y) if numbers else y
+    assert there.score(on_device(rows), given) == here.score(rows, y)
     assert there.score(rows, y) == here.score(rows, y)
     for name in ("predict_proba", "predict_log_proba"):
         if hasattr(there, name):
-            found = getattr(there, name)(_device(rows))
+            found = getattr(there, name)(on_device(rows))
             assert isinstance(found, cupy.ndarray)
             np.testing.assert_array_equal(found.get(), getattr(here, name)(rows))
 
@@ -90,8 +85,8 @@ def test_fits_and_answers_are_those_of_rows_on_the_host(table: str, solver: str)
 @pytest.mark.parametrize("loss", ["hinge", "exponential"])
 @pytest.mark.parametrize("y", [Y, Y % 2], ids=["ten", "two"])
 def test_margins_stay_where_the_rows_are(y: Array, loss: str) -> None:
-    model = _model(loss=loss).fit(_device(X), y)
-    found = model.decision_function(_device(X))
+    model = _model(loss=loss).fit(on_device(X), y)
+    found = model.decision_function(on_device(X))
     np.testing.assert_array_equal(found.get(), model.decision_function(X))
     assert found.shape == ((len(X), 10) if y.max() > 1 else (len(X),))
 
@@ -99,11 +94,11 @@ def test_margins_stay_where_the_rows_are(y: Array, loss: str) -> None:
 @pytest.mark.parametrize("wrap", [lambda array: array, _ByInterface])
 @pytest.mark.parametrize("backend", ["auto", "cupy"])
 def test_auto_goes_where_the_rows_are(backend: str, wrap: Callable[[Any], Any]) -> None:
-    model = _model(backend=backend).fit(wrap(_device(X)), Y)
+    model = _model(backend=backend).fit(wrap(on_device(X)), Y)
     assert model._net.backend == "cupy"
     assert model._net.dtype == np.float32
     assert model.coefs_[0].dtype == np.float32
-    assert isinstance(model.predict(wrap(_device(X))), cupy.ndarray)
+    assert isinstance(model.predict(wrap(on_device(X))), cupy.ndarray)
     assert isinstance(model.predict(X), np.ndarray)
 
 
@@ -123,9 +118,9 @@ def test_auto_goes_where_the_rows_are(backend: str, wrap: Callable[[Any], Any]) 
 def test_precisions_follow_the_rows(given: str, dtype: str | None, wanted: str) -> None:
     rows = (16 * X).astype(given)
     there, here = _model(dtype=dtype), _model(dtype=dtype)
-    _assert_same(there.fit(_device(rows), Y), here.fit(rows, Y))
+    _assert_same(there.fit(on_device(rows), Y), here.fit(rows, Y))
     assert there._net._engine.precision == wanted
-    np.testing.assert_array_equal(there.predict(_device(rows)).get(), here.predict(rows))
+    np.testing.assert_array_equal(there.predict(on_device(rows)).get(), here.predict(rows))
 
 
 @pytest.mark.parametrize("metric", [None, "loss", "f1_macro"])
@@ -133,39 +128,39 @@ def test_early_stopping_and_weights(metric: str | None) -> None:
     parameters = {"early_stopping": True, "eval_metric": metric, "class_weight": "balanced"}
     w = np.linspace(0.5, 2, len(X))
     there, here = _model(**parameters), _model(**parameters)
-    _assert_same(there.fit(_device(X), _device(Y), _device(w)), here.fit(X, Y, w))
+    _assert_same(there.fit(on_device(X), on_device(Y), on_device(w)), here.fit(X, Y, w))
     assert there.validation_scores_ == here.validation_scores_
-    given = there.score(_device(X), _device(Y), sample_weight=_device(w))
+    given = there.score(on_device(X), on_device(Y), sample_weight=on_device(w))
     assert given == here.score(X, Y, sample_weight=w)
 
 
-@pytest.mark.parametrize("where", [_device, np.asarray])
+@pytest.mark.parametrize("where", [on_device, np.asarray])
 def test_validation_rows_of_ones_own(where: Callable[[Any], Any]) -> None:
     there, here = _model(), _model()
-    there.fit(_device(X[:100]), Y[:100], X_val=where(X[100:]), y_val=where(Y[100:]))
+    there.fit(on_device(X[:100]), Y[:100], X_val=where(X[100:]), y_val=where(Y[100:]))
     _assert_same(there, here.fit(X[:100], Y[:100], X_val=X[100:], y_val=Y[100:]))
     assert there.validation_loss_curve_ == here.validation_loss_curve_
 
 
 def test_partial_fit_and_warm_start() -> None:
     there, here = _model(), _model()
-    there.partial_fit(_device(X), _device(Y), classes=_device(np.arange(10)))
+    there.partial_fit(on_device(X), on_device(Y), classes=on_device(np.arange(10)))
     here.partial_fit(X, Y, classes=np.arange(10))
-    _assert_same(there.partial_fit(_device(X), Y), here.partial_fit(X, Y))
+    _assert_same(there.partial_fit(on_device(X), Y), here.partial_fit(X, Y))
     there, here = _model(warm_start=True), _model(warm_start=True)
-    _assert_same(there.fit(_device(X), Y), here.fit(X, Y))
-    _assert_same(there.fit(_device(X), Y), here.fit(X, Y))
+    _assert_same(there.fit(on_device(X), Y), here.fit(X, Y))
+    _assert_same(there.fit(on_device(X), Y), here.fit(X, Y))
 
 
 def test_a_copy_of_it_holds_nothing_of_the_device() -> None:
-    model = _model(early_stopping=True).fit(_device(X), Y)
+    model = _model(early_stopping=True).fit(on_device(X), Y)
     other = pickle.loads(pickle.dumps(model))
-    np.testing.assert_array_equal(other.predict(_device(X)).get(), model.predict(X))
+    np.testing.assert_array_equal(other.predict(on_device(X)).get(), model.predict(X))
 
 
 def test_labels_that_are_no_numbers_come_from_the_host() -> None:
-    model = _model().fit(_device(X), WORDS[Y])
-    found = model.predict(_device(X))
+    model = _model().fit(on_device(X), WORDS[Y])
+    found = model.predict(on_device(X))
     assert isinstance(found, np.ndarray)
     assert set(found) <= set(WORDS)
 
@@ -175,7 +170,7 @@ def test_names_of_columns_are_compared() -> None:
     frame = pandas.DataFrame(X, columns=[f"pixel {i}" for i in range(64)])
     model = _model().fit(frame, Y)
     with pytest.warns(UserWarning, match="does not have valid feature names"):
-        found = model.predict(_device(X))
+        found = model.predict(on_device(X))
     np.testing.assert_array_equal(found.get(), model.predict(frame))
 
 
@@ -191,19 +186,19 @@ BAD: list[tuple[Callable[[], Any], str]] = [
 @pytest.mark.parametrize(("rows", "message"), BAD)
 def test_bad_rows_are_refused(rows: Callable[[], Array], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        _model().fit(_device(rows()), Y)
+        _model().fit(on_device(rows()), Y)
 
 
 def test_bad_targets_and_columns_are_refused() -> None:
     with pytest.raises(ValueError, match="requires y to be passed"):
-        _model().fit(_device(X), None)
+        _model().fit(on_device(X), None)
     with pytest.raises(ValueError, match="Input y contains NaN"):
-        _model("MLPRegressor").fit(_device(X), _device(np.full(len(X), np.nan)))
-    model = _model().fit(_device(X), Y)
+        _model("MLPRegressor").fit(on_device(X), on_device(np.full(len(X), np.nan)))
+    model = _model().fit(on_device(X), Y)
     with pytest.raises(ValueError, match="X has 5 features, but MLPClassifier is expecting 64"):
-        model.predict(_device(X[:, :5]))
+        model.predict(on_device(X[:, :5]))
     with pytest.raises(NotFittedError):
-        _model().predict(_device(X))
+        _model().predict(on_device(X))
 
 
 @pytest.mark.parametrize("backend", ["numpy", "numba"])
@@ -211,8 +206,8 @@ def test_a_backend_of_the_cpu_refuses_rows_on_the_device(backend: str) -> None:
     if kernels.available()[backend] is not None:
         pytest.skip(f"backend {backend}: {kernels.available()[backend]}")
     for call in (
-        lambda: _model(backend=backend).fit(_device(X), Y),
-        lambda: quietly(_model(backend=backend).fit, X, Y).predict(_device(X)),
+        lambda: _model(backend=backend).fit(on_device(X), Y),
+        lambda: quietly(_model(backend=backend).fit, X, Y).predict(on_device(X)),
     ):
         with pytest.raises(TypeError, match="X lies on the GPU.*backend='cupy'"):
             call()

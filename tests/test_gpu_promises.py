@@ -18,6 +18,7 @@ from fastmlp.datasets import load_digits
 from fastmlp.kernels.contract import Data, Order
 
 from .conftest import ON_DEVICE
+from .draws import on_device
 from .hostcuda import standin
 
 if kernels.available()["cupy"] is not None:
@@ -35,12 +36,6 @@ X, Y = load_digits(scaling="unit")
 X, Y = X[:300].astype(np.float32), Y[:300]
 
 over_the_stand_in = pytest.mark.skipif(ON_DEVICE, reason="looks into the stand-in")
-
-
-def _device(host: Any) -> Any:
-    array = cupy.empty(host.shape, host.dtype)
-    array.set(np.ascontiguousarray(host))
-    return array
 
 
 def _net(**arguments: Any) -> MLP:
@@ -180,7 +175,7 @@ def test_rows_of_every_library_are_taken_where_they_lie(
 ) -> None:
     """uint8 and float16 stay what they are, and become numbers where a batch is gathered."""
     host = (16 * X).astype(dtype)
-    given = _device(host)
+    given = on_device(host)
     net, twin = _net(), _net()
     taken: Any = net._rows(wrap(given))
     assert taken.dtype == dtype
