@@ -6,11 +6,12 @@ then: whatever else it tries is refused, and what would break a capture breaks t
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -51,7 +52,7 @@ class Machine:
         self.replays = 0
         self.events: list[tuple[str, int, str]] = []
         self.memories: dict[int, Any] = {}
-        self.found: dict[int, Any] = {}
+        self.starts: list[int] = []
         self._thread = threading.local()
 
     # Streams
@@ -107,17 +108,18 @@ class Machine:
 
     def holder(self, address: int, size: int) -> Memory:
         """The memory in which a stretch lies that a library is given by its address."""
-        # Where it was found last, first: a long session has thousands of memories. A copy: the
-        # collector may come in between, and take something out.
-        for known in itertools.chain([self.found.get(address)], self._all()):
+        place = bisect.bisect_right(self.starts, address)
+        while place:
+            place -= 1
+            known = self.memories.get(self.starts[place])
             memory: Memory | None = None if known is None else known()
-            if memory is not None and 0 <= address - memory.start <= memory.size - size:
-                self.found[address] = known
+            if memory is None:  # it is gone, and maybe lay where a larger one is now
+                del self.starts[place]
+            elif address + size <= memory.start + memory.size:
                 return memory
+            else:
+                break
         raise ValueError(f"an illegal memory access: {size} bytes at {address:#x}")
-
-    def _all(self) -> Iterator[Any]:
-        yield from self.memories.copy().values()
 
 
 MACHINE = Machine()
@@ -133,6 +135,7 @@ class Memory:
         self.bytes = _allocated(size)
         self.start = self.bytes.ctypes.data
         MACHINE.memories[self.start] = weakref.ref(self)
+        bisect.insort(MACHINE.starts, self.start)
 
     def __del__(self) -> None:
         # Short: Ctrl-C in here would be lost.
