@@ -56,3 +56,21 @@ def test_every_optimizer_goes_the_same_way(name: str, dtype: str) -> None:
 @pytest.mark.parametrize("normalization", ["batch", "layer"])
 def test_normalization_and_dropout_go_the_same_way(normalization: str) -> None:
     _compare("float64", normalization=normalization, dropout=0.2)
+
+
+@pytest.mark.parametrize("sizes", [(40, 600, 700, 3), (5000, 60, 20, 3), (60, 5000, 70, 3)])
+@pytest.mark.parametrize("activation", ["relu", "maxout"])
+def test_layers_larger_than_the_cache_go_the_same_way(
+    sizes: tuple[int, ...], activation: str
+) -> None:
+    """Rows of these are brought together first, in blocks of which the last is short."""
+    assert max(a * b for a, b in zip(sizes, sizes[1:], strict=False)) > 1 << 18
+    rng = np.random.default_rng(5)
+    X, y = rng.normal(size=(150, sizes[0])), rng.integers(0, 3, 150)
+    one, other = (
+        MLP(sizes, activation, dtype="float64", seed=3, backend=backend).gradients(X, y)
+        for backend in ("numpy", "numba")
+    )
+    assert_close(other.loss, one.loss, "step", "float64")
+    for name, array in one.parameters.items():
+        assert_close(other.parameters[name], array, "step", "float64")

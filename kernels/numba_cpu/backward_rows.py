@@ -16,7 +16,7 @@ from .team import halting
 
 
 @inline
-def _output_gradient(m, t, number, layer, da, r0, n, training):
+def _output_gradient(m, t, number, layer, da, room, r0, n, training):
     """da, the gradient by a layer's output, from the layer above and through dropout."""
     v = lanes(m)
     stride = t[fields.CAPACITY] * v
@@ -33,6 +33,7 @@ def _output_gradient(m, t, number, layer, da, r0, n, training):
         n,
         k,
         layer[fields.UNIT_PANELS],
+        room,
     )
     if layer[fields.DROPS] and training:
         for p in range(layer[fields.UNIT_PANELS]):
@@ -135,7 +136,8 @@ def backward_block(m, t, f, first, resumed, stop, r0, n, thread, training, rows)
 
     `resumed`: the gradient by the input of layer `first`'s activation is there already.
     """
-    da = at(scratch_of(m, t, thread), t[fields.SCRATCH_DA])
+    room = scratch_of(m, t, thread)
+    da = at(room, t[fields.SCRATCH_DA])
     stride = t[fields.CAPACITY] * lanes(m)
     last = t[fields.LAYERS] - 1
     for number in range(first, -1, -1):
@@ -144,7 +146,7 @@ def backward_block(m, t, f, first, resumed, stop, r0, n, thread, training, rows)
         layer = layer_of(t, number)
         if not (resumed and number == first):
             if number < last:
-                _output_gradient(m, t, number, layer, da, r0, n, training)
+                _output_gradient(m, t, number, layer, da, room, r0, n, training)
             if number < last or not t[fields.JOINED]:
                 _activation_gradient(m, t, f, number, layer, da, r0, n)
             clear_padding(at(m, layer[fields.DY] + r0 * lanes(m)), layer, stride, n)

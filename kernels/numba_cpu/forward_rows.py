@@ -223,6 +223,7 @@ def forward_block(m, t, f, first, resumed, stop, r0, n, thread, training, finish
                 n,
                 layer[fields.INPUTS],
                 layer[fields.PANELS],
+                at(scratch_of(m, t, thread), t[fields.SCRATCH_DA]),
             )
             if number == stop:
                 return

@@ -19,7 +19,7 @@ from ..layout import Segment, parameter_segments, running_segments
 from . import activations, fields, losses, normalization, updates
 from .intrinsics import lane_count
 from .jit import prepare
-from .products import to_panels
+from .products import FAR, to_panels
 from .room import Allocator, aligned, places
 from .team import Company
 from .tiles import TILE_PANELS
@@ -313,13 +313,17 @@ def _place_buffers(
 
 
 def _place_scratch(table: Array, lines: Array, memory: Allocator, team: int, lanes: int) -> None:
-    """Per thread: an activation's input, a gradient by a layer's output, and loss terms."""
-    widest = int(lines[:, fields.PANELS].max())
-    table[fields.ZEROS] = memory.take(max(widest, int(lines[:, fields.IN_PANELS].max())) * lanes)
+    """Per thread: an activation's input, a gradient by a layer's output, and loss terms.
+
+    The first two are also the room for what a product brings together on the other way.
+    """
+    widest, given = (int(lines[:, field].max()) for field in (fields.PANELS, fields.IN_PANELS))
+    table[fields.ZEROS] = memory.take(max(widest, given) * lanes)
+    room = max(widest, min(given, FAR * widest)) * fields.BLOCK * lanes
     table[fields.SCRATCH_DA] = widest * fields.BLOCK * lanes
-    table[fields.SCRATCH_TERMS] = 2 * widest * fields.BLOCK * lanes
+    table[fields.SCRATCH_TERMS] = table[fields.SCRATCH_DA] + room
     table[fields.SCRATCH_SIZE] = max(
-        (2 * widest + int(lines[-1, fields.UNIT_PANELS])) * fields.BLOCK * lanes,
+        table[fields.SCRATCH_TERMS] + int(lines[-1, fields.UNIT_PANELS]) * fields.BLOCK * lanes,
         fields.ITEM_TILES * TILE_PANELS * lanes * lanes,
     )
     table[fields.SCRATCH] = memory.take(team * int(table[fields.SCRATCH_SIZE]))
