@@ -38,6 +38,8 @@ from numba.core.typing import signature
 from numba.core.typing.templates import AbstractTemplate, infer_global
 from numba.extending import lower_builtin
 
+from ..interrupts import deferred
+
 REAL = "real"
 POINTER = "real*"
 INTEGER = types.int64
@@ -187,7 +189,8 @@ class Family:
         sig = self.signature(real)
         compiled = CFunc(self.function, (sig.args, sig.return_type), {}, dict(_OPTIONS))
         _enable_cache(compiled)
-        compiled.compile()
+        with deferred():  # inside of LLVM's callbacks KeyboardInterrupt would be lost
+            compiled.compile()
         llvm.add_symbol(self.symbol(real), compiled.address)
         self._compiled[dtype] = compiled
 
