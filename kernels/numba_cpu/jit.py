@@ -122,9 +122,14 @@ def _writable(folder: Path) -> bool:
         return False
 
 
-def _enable_cache(compiled: Any) -> None:
+def _usable_folder(part: str = "") -> Path | None:
     folder = cache_folder()
-    if folder is None or not _writable(folder):
+    return folder / part if folder is not None and _writable(folder / part) else None
+
+
+def _enable_cache(compiled: Any, part: str = "") -> None:
+    folder = _usable_folder(part)
+    if folder is None:
         return
     with _lock, _cache_in(folder):
         try:
@@ -188,7 +193,9 @@ class Family:
         real = PRECISIONS[dtype]
         sig = self.signature(real)
         compiled = CFunc(self.function, (sig.args, sig.return_type), {}, dict(_OPTIONS))
-        _enable_cache(compiled)
+        # Each precision in a folder of its own: of two processes that write to one index at the
+        # same time, Numba can leave the code of one of them under the other one's key.
+        _enable_cache(compiled, dtype)
         with deferred():  # inside of LLVM's callbacks KeyboardInterrupt would be lost
             compiled.compile()
         llvm.add_symbol(self.symbol(real), compiled.address)
