@@ -48,7 +48,7 @@ DOUBLES = types.CPointer(types.float64)
 
 PRECISIONS = {"float32": types.float32, "float64": types.float64}
 
-_OPTIONS = {"error_model": "numpy", "boundscheck": False}
+_OPTIONS = {"error_model": "numpy", "boundscheck": False, "no_rewrites": True}
 _INNER = {**_OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "forceinline": True}
 _lock = threading.RLock()
 
