@@ -187,7 +187,9 @@ class Engine:
     def _built(self) -> Plan:
         if self._plan is None:
             state = self.state()
-            plan = self.kernels().make_plan(self.network, self.optimizer.rule(), self.precision)
+            plan = self.kernels().make_plan(
+                self.network, self.optimizer.rule(), self.precision, self.most_threads()
+            )
             plan.load(state)
             self._plan = plan
         return self._plan

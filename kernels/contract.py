@@ -194,8 +194,11 @@ class Backend(Protocol):
     NORMALIZATIONS: Mapping[str, Normalization]
     UPDATES: Mapping[str, UpdateRule]
 
-    def make_plan(self, network: Network, update: Update, dtype: str) -> Plan:
-        """Build a plan for a rule among `UPDATES`; its numbers are zeros until `Plan.load`."""
+    def make_plan(self, network: Network, update: Update, dtype: str, threads: int = 1) -> Plan:
+        """Build a plan for a rule among `UPDATES`; its numbers are zeros until `Plan.load`.
+
+        `threads` becomes `Plan.threads`; with more than one, compiling may use a second process.
+        """
 
     def forward(self, plan: Plan, out: Array, X: Array, logits: bool) -> None:
         """Fill out (N, O) with logits or outputs: running statistics, no dropout, any N."""

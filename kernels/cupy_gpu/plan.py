@@ -205,9 +205,11 @@ def _aligned(segments: tuple[Segment, ...]) -> tuple[tuple[int, ...], int]:
 
 
 @advised
-def make_plan(network: Network, update: Update, dtype: str) -> Plan:
+def make_plan(network: Network, update: Update, dtype: str, threads: int = 1) -> Plan:
     """Build a plan for a precision of `KERNELS_OF`; its numbers are zeros until `Plan.load`."""
     if dtype not in KERNELS_OF:
         known = ", ".join(map(repr, KERNELS_OF))
         raise ValueError(f"dtype must be one of {known} on backend 'cupy'; got {dtype!r}")
-    return Plan(network, update, dtype)
+    plan = Plan(network, update, dtype)
+    plan.threads = threads
+    return plan

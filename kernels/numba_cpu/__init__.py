@@ -1,8 +1,9 @@
 """Numba kernels for the CPU: the reference's vocabulary and steps, compiled.
 
-`jit` compiles and caches, `intrinsics` and `tiles` are the machine, `elementary` the functions;
-activations, losses, updates, normalization, random and products are the vocabulary; `plan` lays a
-network out in memory, `blocks` works on rows, `steps` runs the phases of a batch on a team.
+`jit` and `compiling` compile and cache, `intrinsics` and `tiles` are the machine, `elementary` the
+functions; activations, losses, updates, normalization, random and products are the vocabulary;
+`plan` lays a network out in memory, `blocks` works on rows, `steps` runs the phases of a batch on a
+team.
 """
 
 from .activations import ACTIVATIONS

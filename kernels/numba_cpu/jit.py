@@ -11,7 +11,7 @@ Three kinds of function, each with its decorator:
 
 The disk cache does not trust file times of single files: its folder is named after a hash of all
 sources that reach compiled code, lies in the user's cache folder, and where it can't be written
-kernels compile anew.
+kernels compile anew. At a cold start two processes fill it (`compiling`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global
 from numba.extending import lower_builtin
 
 from ..interrupts import deferred
+from . import compiling
 
 REAL = "real"
 POINTER = "real*"
@@ -93,6 +94,7 @@ def _user_cache() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "fastmlp"
 
 
+@cache
 def _source_hash() -> str:
     digest = hashlib.sha256(f"{numba.__version__} {platform.python_version()}".encode())
     folder = Path(__file__).resolve().parent
@@ -220,15 +222,48 @@ def family(
     return decorate
 
 
-def prepare(dtype: str) -> None:
-    """Compile or load the families of one precision, callees first, before any entry is called."""
+def prepare(dtype: str, threads: int = 1) -> None:
+    """Compile or load the families of one precision, callees first, before any entry is called.
+
+    With `threads` above 1, a second process compiles half of them where the cache has none.
+    """
     if dtype in _ready:
         return
     with _lock:
-        for member in _FAMILIES:
-            if not member.on_demand:
-                member.compile(dtype)
+        members = [member for member in _FAMILIES if not member.on_demand]
+        folder = _usable_folder(dtype)
+        cold = folder is not None and compiling.is_cold(folder)
+        if cold and threads > 1 and compiling.can_share():
+            _compile_half(members, dtype)
+        for member in members:
+            member.compile(dtype)
+        if folder is not None and cold:
+            compiling.set_warm(folder)
         _ready.add(dtype)
+
+
+def _compile_half(members: list[Family], dtype: str) -> None:
+    """Compile some, callees first; another process leaves the others in the cache, if it can."""
+    by_name = {member.name: member for member in members}
+    with suppress(OSError), compiling.share(list(by_name), dtype) as mine:
+        for name in mine:
+            by_name[name].compile(dtype)
+
+
+def compile_from_the_end(dtype: str, names: list[str]) -> None:
+    """In the other process: fill the cache, callers first, for nothing is ever called here.
+
+    The linker wants an address for each callee all the same. It does not reach the cache.
+    """
+    parent = os.getppid()
+    by_name = {member.name: member for member in _FAMILIES}
+    for member in _FAMILIES:
+        llvm.add_symbol(member.symbol(PRECISIONS[dtype]), 1)
+    for name in reversed(names):
+        if os.getppid() != parent or not compiling.take(compiling.STDIN):
+            break
+        by_name[name].compile(dtype)
+    os._exit(0)  # a regular end takes LLVM a while
 
 
 def _make_callable(member: Family) -> None:

@@ -370,7 +370,9 @@ def _numbers(table: Array, plan: Plan, team: int) -> Array:
     return numbers
 
 
-def make_plan(network: Network, update: Update, dtype: str) -> Plan:
+def make_plan(network: Network, update: Update, dtype: str, threads: int = 1) -> Plan:
     """Build a plan for a network and an optimizer's rule; its numbers are zeros."""
-    prepare(dtype)
-    return Plan(network, update, dtype)
+    prepare(dtype, threads)
+    plan = Plan(network, update, dtype)
+    plan.threads = threads
+    return plan

@@ -62,7 +62,7 @@ class Plan:
         return views
 
 
-def make_plan(network: Network, update: Update, dtype: str) -> Plan:
+def make_plan(network: Network, update: Update, dtype: str, threads: int = 1) -> Plan:
     """Build a plan for "float32" or "float64"; its numbers are zeros until `Plan.load`.
 
     Raises
@@ -72,4 +72,6 @@ def make_plan(network: Network, update: Update, dtype: str) -> Plan:
     """
     if dtype not in ("float32", "float64"):
         raise ValueError(f"dtype must be 'float32' or 'float64' on backend 'numpy'; got {dtype!r}")
-    return Plan(network, update, dtype)
+    plan = Plan(network, update, dtype)
+    plan.threads = threads
+    return plan
