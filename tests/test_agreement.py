@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,7 @@ def test_layers_larger_than_the_cache_go_the_same_way(
     sizes: tuple[int, ...], activation: str
 ) -> None:
     """Rows of these are brought together first, in blocks of which the last is short."""
-    assert max(a * b for a, b in zip(sizes, sizes[1:], strict=False)) > 1 << 18
+    assert max(a * b for a, b in pairwise(sizes)) > 1 << 18
     rng = np.random.default_rng(5)
     X, y = rng.normal(size=(150, sizes[0])), rng.integers(0, 3, 150)
     one, other = (

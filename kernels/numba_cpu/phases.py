@@ -38,6 +38,9 @@ from .random import fill_round_keys
 from .team import given_up, halting, meet, share_of, tell, watch
 from .updates import trusts
 
+ROWS_TOGETHER = 4
+"""Threads share rows out by so many: half a tile."""
+
 GATHERED = 1 << 16
 """Rows that a thread gathers between two looks at Ctrl-C."""
 
@@ -46,7 +49,7 @@ GATHERED = 1 << 16
 def rows_phase(m, t, f, flags, thread, team, rows, step):
     """Forward, loss and backward of the gathered rows, in step with the team."""
     training = 1 if t[fields.TRAINING] else 0
-    low, high = share_of(rows, thread, team, 8)
+    low, high = share_of(rows, thread, team, ROWS_TOGETHER)
     first, last = 0, t[fields.LAYERS] - 1
     resumed = 0
     while True:
@@ -142,7 +145,7 @@ def _share(m, t, rows):
 def batch_phase(m, t, f, flags, thread, team, start, rows, step):
     """All that a batch's gradient is made of: gather, forward, loss, backward; the team has met."""
     one = like(m, 1.0)
-    low, high = share_of(rows, thread, team, 8)
+    low, high = share_of(rows, thread, team, ROWS_TOGETHER)
     for r in range(low, high, GATHERED):
         if halting(t):
             break
@@ -267,7 +270,7 @@ def _weightless(m, t, flags, thread, team, start, rows):
     """Whether a batch's sample weights are all zero, read where the caller keeps them."""
     if not t[fields.SAMPLE_WEIGHTS]:
         return False
-    low, high = share_of(rows, thread, team, 8)
+    low, high = share_of(rows, thread, team, ROWS_TOGETHER)
     gather_rows(m, t, like(m, 1.0), start, low, high)
     meet(flags, thread, team)
     empty = _weight_total(m, t, rows) == 0.0

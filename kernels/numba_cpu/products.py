@@ -11,6 +11,8 @@ from .intrinsics import address_of, at, copy_vector, integers_at, lane_count, la
 from .jit import INTEGER, INTEGERS, POINTER, entry, family, inline, prepare
 from .rows import row_address, row_at
 from .tiles import (
+    HALF_ROWS,
+    HALF_TILES,
     ROW_TILES,
     TILE_PANELS,
     TILE_ROWS,
@@ -21,6 +23,7 @@ from .tiles import (
 )
 
 _tile_1, _tile_2, _tile_3 = TILES[1], TILES[2], TILES[TILE_PANELS]
+_half_1, _half_2, _half_3 = HALF_TILES[1], HALF_TILES[2], HALF_TILES[TILE_PANELS]
 _row_1, _row_2, _row_4 = ROW_TILES[1], ROW_TILES[2], ROW_TILES[4]
 _weights_1, _weights_2, _weights_3 = WEIGHT_TILES[1], WEIGHT_TILES[2], WEIGHT_TILES[TILE_PANELS]
 
@@ -76,7 +79,14 @@ def _add_products(z, z_to, start, start_to, by_row, a, a_to, w, w_to, rows, k, p
     v = lanes(z)
     for r in range(0, rows, TILE_ROWS):
         out, first, x, last = at(z, r * v), at(start, by_row * r * v), at(a, r * v), rows - 1 - r
-        if panels >= TILE_PANELS:
+        if last < HALF_ROWS:
+            if panels >= TILE_PANELS:
+                _half_3(out, z_to, first, start_to, by_row, x, a_to, w, w_to, k, last, ahead, pace)
+            elif panels == 2:
+                _half_2(out, z_to, first, start_to, by_row, x, a_to, w, w_to, k, last, ahead, pace)
+            else:
+                _half_1(out, z_to, first, start_to, by_row, x, a_to, w, w_to, k, last, ahead, pace)
+        elif panels >= TILE_PANELS:
             _tile_3(out, z_to, first, start_to, by_row, x, a_to, w, w_to, k, last, ahead, pace)
         elif panels == 2:
             _tile_2(out, z_to, first, start_to, by_row, x, a_to, w, w_to, k, last, ahead, pace)

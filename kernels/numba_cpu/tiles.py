@@ -28,6 +28,8 @@ from .intrinsics import (
 TILE_ROWS, TILE_PANELS = (8, 3) if REGISTERS == 32 else (4, 2)
 """Accumulators of a product: 8 x 3 of 32 registers, 4 x 2 of 16 (14 x 2 and 6 x 2 were slower)."""
 
+HALF_ROWS = TILE_ROWS // 2
+
 _INT = ir.IntType(64)
 
 
@@ -302,6 +304,8 @@ def revisiting_tile(panels: int) -> Any:
 
 
 TILES = {panels: product_tile(TILE_ROWS, panels) for panels in range(1, TILE_PANELS + 1)}
+HALF_TILES = {panels: product_tile(HALF_ROWS, panels) for panels in range(1, TILE_PANELS + 1)}
+"""For the last rows (784-100-10, 100 rows: 2 to 3 % faster)."""
 ROW_TILES = {panels: product_tile(1, panels) for panels in (1, 2, 4)}
 """For a single row: each panel is one chain of additions, and several run side by side."""
 
