@@ -117,7 +117,7 @@ class _Case:
             if segment.kind in ("scale", "beta"):
                 segment.view(self.start)[...] = 1
 
-    def train(self, threads: int, batch: int = 64, epochs: int = 3) -> tuple[Array, ...]:
+    def train(self, threads: int, batch: int = 60, epochs: int = 3) -> tuple[Array, ...]:
         """Parameters, slots, running statistics, losses and outputs after training."""
         slots = BACKEND.UPDATES[self.rule.name].slots
         running = np.full(length(running_segments(self.network)), 0.7, self.dtype)

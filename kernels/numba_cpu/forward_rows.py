@@ -269,8 +269,9 @@ def loss_block(m, t, f, r0, n, thread):
                 layer[fields.UNITS],
             )
         row_sums(out, terms, n, layer[fields.UNITS], fields.BLOCK * v)
+    factors = at(m, t[fields.FACTORS] + r0)
     for p in range(layer[fields.UNIT_PANELS]):
         for r in range(n):
-            factor = m[t[fields.FACTORS] + r0 + r]
+            factor = factors[r]
             for j in range(v):
                 d[p * d_stride + r * v + j] = d[p * d_stride + r * v + j] * factor

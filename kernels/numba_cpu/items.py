@@ -13,10 +13,10 @@ from numba.core import types
 from . import fields
 from .columns import column_gradients, layer_trust
 from .forward_rows import prefetch_rows
-from .intrinsics import at, lanes, like
+from .intrinsics import at, integers_at, lanes, like
 from .jit import DOUBLES, INTEGER, INTEGERS, POINTER, REAL, family, inline
 from .memory import layer_of, parameter, run_of
-from .products import group_of, passes_of, transpose_tiles, weight_tiles
+from .products import passes_of, transpose_tiles, weight_tiles
 from .team import halting
 from .updates import TRUST, fill_numbers, trusts, update_run
 
@@ -32,12 +32,6 @@ def filled_numbers(t, f, thread, rate, step):
 
 
 @inline
-def items_of(layer):
-    """How many items a layer has."""
-    return layer[fields.BLOCKS] * layer[fields.GROUPS]
-
-
-@inline
 def _item_near(t, tile):
     """The item that begins next to the `tile`-th tile of the network."""
     items = 0
@@ -45,9 +39,9 @@ def _item_near(t, tile):
         layer = layer_of(t, number)
         tiles = layer[fields.IN_PANELS] * layer[fields.PANELS]
         if tile < tiles:
-            return items + (items_of(layer) * tile + tiles // 2) // tiles
+            return items + (layer[fields.ITEMS] * tile + tiles // 2) // tiles
         tile -= tiles
-        items += items_of(layer)
+        items += layer[fields.ITEMS]
     return items
 
 
@@ -55,16 +49,16 @@ def _item_near(t, tile):
 def items_share(t, thread, team):
     """First and last of a thread's items: each thread has about as many tiles as the others."""
     tiles = t[fields.TILES]
+    if team == 1:
+        return 0, _item_near(t, tiles)
     return _item_near(t, tiles * thread // team), _item_near(t, tiles * (thread + 1) // team)
 
 
 @inline
-def item_of(layer, item):
+def item_of(t, item):
     """Input panels low ... high and panels of columns p0 ... p1 of an item."""
-    groups, blocks, inputs = layer[fields.GROUPS], layer[fields.BLOCKS], layer[fields.IN_PANELS]
-    block, group = item // groups, item % groups
-    p0, p1 = group_of(layer[fields.PANELS], group)
-    return inputs * block // blocks, inputs * (block + 1) // blocks, p0, p1
+    line = at(integers_at(t[fields.ITEM_LINES]), 4 * item)
+    return line[0], line[1], line[2], line[3]
 
 
 @inline
@@ -110,17 +104,17 @@ def gradient_items(m, t, f, share, training, rows, first, stop):
     for number in range(t[fields.LAYERS]):
         layer = layer_of(t, number)
         stride = layer[fields.IN_PANELS] * v * v
-        begin, end = run_of(position, items_of(layer), first, stop)
+        begin, end = run_of(position, layer[fields.ITEMS], first, stop)
         for item in range(begin, end):
             if halting(t):
                 return
-            low, high, p0, p1 = item_of(layer, item)
+            low, high, p0, p1 = item_of(t, position + item)
             g = at(m, t[fields.GRADIENT] + layer[fields.W] + tile_at(layer, p0, low, v))
             _item_gradient(m, t, f, layer, g, stride, share, rows, low, high, p0, p1, 0, 0)
             if low == 0:
                 for p in range(p0, p1):
                     column_gradients(m, t, layer, p, training, rows)
-        position += items_of(layer)
+        position += layer[fields.ITEMS]
 
 
 @inline
@@ -139,15 +133,15 @@ def clip_items(m, t, f, first, stop):
     position = 0
     for number in range(t[fields.LAYERS]):
         layer = layer_of(t, number)
-        begin, end = run_of(position, items_of(layer), first, stop)
+        begin, end = run_of(position, layer[fields.ITEMS], first, stop)
         for item in range(begin, end):
-            low, high, p0, p1 = item_of(layer, item)
+            low, high, p0, p1 = item_of(t, position + item)
             for p in range(p0, p1):
                 g = at(m, t[fields.GRADIENT] + layer[fields.W] + tile_at(layer, p, low, v))
                 _clip(g, limit, (high - low) * v * v)
                 if low == 0:
                     _clip_column(m, t, layer, limit, p)
-        position += items_of(layer)
+        position += layer[fields.ITEMS]
 
 
 @inline
@@ -220,17 +214,17 @@ def update_items(m, t, f, numbers, factor, first, stop):
     position = 0
     for number in range(t[fields.LAYERS]):
         layer = layer_of(t, number)
-        begin, end = run_of(position, items_of(layer), first, stop)
+        begin, end = run_of(position, layer[fields.ITEMS], first, stop)
         if trusts(t[fields.UPDATE]):
             numbers[TRUST] = layer_trust(m, t, layer, f, numbers)
         for item in range(begin, end):
-            low, high, p0, p1 = item_of(layer, item)
+            low, high, p0, p1 = item_of(t, position + item)
             for p in range(p0, p1):
                 g = at(m, t[fields.GRADIENT] + layer[fields.W] + tile_at(layer, p, low, v))
                 _update_panel(m, t, number, layer, g, numbers, factor, p, low, high)
                 if low == 0:
                     update_column(m, t, layer, numbers, factor, p)
-        position += items_of(layer)
+        position += layer[fields.ITEMS]
 
 
 @family(
@@ -253,9 +247,9 @@ def train_items(
     position = 0
     for number in range(t[fields.LAYERS]):
         layer = layer_of(t, number)
-        begin, end = run_of(position, items_of(layer), first, stop)
+        begin, end = run_of(position, layer[fields.ITEMS], first, stop)
         for item in range(begin, end):
-            low, high, p0, p1 = item_of(layer, item)
+            low, high, p0, p1 = item_of(t, position + item)
             stride = (high - low) * v * v
             after = min(next_row + several, next_stop)
             place = max(next_row, after - passes_of(high - low, p1 - p0, v))
@@ -275,7 +269,7 @@ def train_items(
                     if f[fields.CLIP_VALUE] > 0.0:
                         _clip_column(m, t, layer, limit, p)
                     update_column(m, t, layer, numbers, 1.0, p)
-        position += items_of(layer)
+        position += layer[fields.ITEMS]
 
 
 @family(types.void, POINTER, INTEGERS)

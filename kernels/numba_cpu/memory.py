@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import fields
-from .intrinsics import at, lanes, like
+from .intrinsics import at, choose, lanes, like
 from .jit import inline
 from .normalization import BATCH
 
@@ -59,8 +59,8 @@ def clear_padding(d, layer, stride, n):
         for piece in range(layer[fields.PIECES]):
             run = at(d, ((piece + 1) * layer[fields.UNIT_PANELS] - 1) * stride)
             for r in range(n):
-                for j in range(used, v):
-                    run[r * v + j] = like(d, 0.0)
+                for j in range(v):
+                    run[r * v + j] = choose(j < used, run[r * v + j], like(d, 0.0))
 
 
 @inline

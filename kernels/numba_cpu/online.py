@@ -20,7 +20,7 @@ from .forward_rows import (
     prefetch_rows,
 )
 from .intrinsics import at, lanes, like, pointer_to
-from .items import filled_numbers, items_of, items_share, train_items, update_column
+from .items import filled_numbers, items_share, train_items, update_column
 from .jit import DOUBLES, INTEGERS, POINTER, family, inline
 from .memory import activation_input, layer_of, parameter, scratch_of
 from .normalization import NONE
@@ -78,7 +78,7 @@ def train_online(m, t, f, flags):
     last = first + t[fields.COUNT] - 1
     lowest = layer_of(t, 0)
     scratch, none = scratch_of(m, t, 0), like(m, 0.0)
-    own, items = items_of(lowest), items_share(t, 0, 1)[1]
+    own, items = lowest[fields.ITEMS], items_share(t, 0, 1)[1]
     m[t[fields.FACTORS]] = one
     listed, x = first, m
     for place in range(first, last + 1):

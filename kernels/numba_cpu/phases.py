@@ -45,11 +45,17 @@ GATHERED = 1 << 16
 """Rows that a thread gathers between two looks at Ctrl-C."""
 
 
+@inline
+def _rows_share(rows, thread, team):
+    """First and last of a thread's rows of a batch, in every phase."""
+    return share_of(rows, thread, team, ROWS_TOGETHER)
+
+
 @family(types.void, POINTER, INTEGERS, DOUBLES, INTEGERS, INTEGER, INTEGER, INTEGER, INTEGER)
 def rows_phase(m, t, f, flags, thread, team, rows, step):
     """Forward, loss and backward of the gathered rows, in step with the team."""
     training = 1 if t[fields.TRAINING] else 0
-    low, high = share_of(rows, thread, team, ROWS_TOGETHER)
+    low, high = _rows_share(rows, thread, team)
     first, last = 0, t[fields.LAYERS] - 1
     resumed = 0
     while True:
@@ -106,6 +112,11 @@ def rows_phase(m, t, f, flags, thread, team, rows, step):
 
 
 @inline
+def _weighted(t):
+    return t[fields.SAMPLE_WEIGHTS] != 0
+
+
+@inline
 def _weight_total(m, t, rows):
     if not t[fields.SAMPLE_WEIGHTS]:
         return float(rows)
@@ -145,7 +156,7 @@ def _share(m, t, rows):
 def batch_phase(m, t, f, flags, thread, team, start, rows, step):
     """All that a batch's gradient is made of: gather, forward, loss, backward; the team has met."""
     one = like(m, 1.0)
-    low, high = share_of(rows, thread, team, ROWS_TOGETHER)
+    low, high = _rows_share(rows, thread, team)
     for r in range(low, high, GATHERED):
         if halting(t):
             break
@@ -155,10 +166,10 @@ def batch_phase(m, t, f, flags, thread, team, start, rows, step):
         penalty_columns(m, t, p0, p1)
     if t[fields.SAMPLE_WEIGHTS]:
         meet(flags, thread, team)
-    data_share = _share(m, t, rows) if t[fields.MEAN_OVER_ROWS] else 1.0
+    data_share = like(m, _share(m, t, rows) if t[fields.MEAN_OVER_ROWS] else 1.0)
+    factors, weights, weighted = at(m, t[fields.FACTORS]), at(m, t[fields.WEIGHTS]), _weighted(t)
     for r in range(low, high):
-        weight = m[t[fields.WEIGHTS] + r] if t[fields.SAMPLE_WEIGHTS] else one
-        m[t[fields.FACTORS] + r] = like(m, data_share) * weight
+        factors[r] = data_share * weights[r] if weighted else data_share
     rows_phase(m, t, f, flags, thread, team, rows, step)
     tell(t, flags, thread)
     meet(flags, thread, team)
@@ -232,7 +243,7 @@ def _order_batch(m, t, flags, thread, team, number, listed):
     """
     if number >= t[fields.FIRST] + t[fields.COUNT]:
         return 0, 0, listed
-    low, high = share_of(_batch_rows(t, number), thread, team, 8)
+    low, high = _rows_share(_batch_rows(t, number), thread, team)
     keys = at(flags, thread * fields.THREAD_FLAGS + fields.ROUND_KEYS)
     start = number * t[fields.BATCH_ROWS]
     if team == 1:
@@ -270,7 +281,7 @@ def _weightless(m, t, flags, thread, team, start, rows):
     """Whether a batch's sample weights are all zero, read where the caller keeps them."""
     if not t[fields.SAMPLE_WEIGHTS]:
         return False
-    low, high = share_of(rows, thread, team, ROWS_TOGETHER)
+    low, high = _rows_share(rows, thread, team)
     gather_rows(m, t, like(m, 1.0), start, low, high)
     meet(flags, thread, team)
     empty = _weight_total(m, t, rows) == 0.0

@@ -38,6 +38,7 @@ class Plan:
         self.after_fork()
         tell_after_fork(self)
         self.company = Company()
+        self.items = _items(network, self.dtype)
         self.segments = parameter_segments(network)
         self.running = running_segments(network)
         self.capacity = 0
@@ -71,6 +72,7 @@ class Plan:
         ring = 1 << (capacity + max(capacity, fields.LISTED_AHEAD) - 1).bit_length()
         self.listed_rows = np.zeros(2 * ring, np.int64)
         table[fields.LISTED_ROWS], table[fields.RING] = self.listed_rows.ctypes.data, ring
+        table[fields.ITEM_LINES] = self.items.ctypes.data
         blocks = (memory, table, numbers, self.flags)
         self.addresses = tuple(block.ctypes.data for block in blocks)
         self.fresh = False
@@ -245,14 +247,34 @@ def _describe(line: Array, layer: Layer, lanes: int) -> None:
     line[fields.IN_PANELS] = -(-layer.inputs // lanes)
     line[fields.UNIT_PANELS] = -(-layer.units // lanes)
     line[fields.PANELS] = layer.pieces * line[fields.UNIT_PANELS]
-    line[fields.GROUPS] = -(-line[fields.PANELS] // TILE_PANELS)
-    few = line[fields.IN_PANELS] * line[fields.PANELS] < fields.MANY_TILES
-    own = fields.FEW_TILES if few else fields.ITEM_TILES
-    line[fields.BLOCKS] = -(-line[fields.IN_PANELS] // own)
+    line[fields.ITEMS] = len(_items_of(layer, lanes))
     line[fields.ACTIVATION] = activations.CODES[layer.activation]
     line[fields.NORM] = normalization.CODES[layer.normalization]
     line[fields.BETA] = layer.activation == "mpelu"
     line[fields.THRESHOLD] = int(layer.dropout * 2**32)
+
+
+def _items_of(layer: Layer, lanes: int) -> list[tuple[int, int, int, int]]:
+    """Input panels low ... high and panels of columns p0 ... p1 of a layer's items."""
+    inputs, panels = -(-layer.inputs // lanes), layer.pieces * -(-layer.units // lanes)
+    own = fields.FEW_TILES if inputs * panels < fields.MANY_TILES else fields.ITEM_TILES
+    return [
+        (*block, *group)
+        for block in _parts(inputs, -(-inputs // own))
+        for group in _parts(panels, -(-panels // TILE_PANELS))
+    ]
+
+
+def _parts(count: int, parts: int) -> list[tuple[int, int]]:
+    """First and last of `count` things in parts that are as even as they can be."""
+    return [(count * i // parts, count * (i + 1) // parts) for i in range(parts)]
+
+
+def _items(network: Network, dtype: np.dtype[Any]) -> Array:
+    """All items, a line of four integers for each."""
+    lanes = lane_count(dtype.name)
+    lines = [line for layer in network.layers for line in _items_of(layer, lanes)]
+    return np.array(lines, np.int64)
 
 
 def _place_parameters(line: Array, flat: Allocator, lanes: int) -> None:

@@ -41,16 +41,22 @@ GRADIENT_ROWS = 128
 
 
 @inline
-def group_of(panels, number):
-    """First panel of a group, and the one after its last; groups are as even as they can be."""
-    groups = groups_of(panels)
-    return panels * number // groups, panels * (number + 1) // groups
-
-
-@inline
 def groups_of(panels):
     """How many groups of panels pass through the tiles together."""
     return (panels + TILE_PANELS - 1) // TILE_PANELS
+
+
+@inline
+def next_group(left, groups):
+    """How many of `left` panels the next of `groups` groups takes: all as even as they can be.
+
+    Without a division, of which a small network's step made dozens.
+    """
+    taken = 1
+    for more in range(1, TILE_PANELS):
+        if left > more * groups:
+            taken += 1
+    return taken
 
 
 @inline
@@ -133,8 +139,9 @@ def product(z, z_stride, a, a_stride, w, w_stride, b, rows, k, panels, room):
     if pace and given <= FAR * panels:
         _bring_together(room, a, a_stride, rows, given)
         a, a_stride = room, rows * v
-    for group in range(groups_of(panels)):
-        p, stop = group_of(panels, group)
+    p = 0
+    for groups in range(groups_of(panels), 0, -1):
+        stop = p + next_group(panels - p, groups)
         out, weights = at(z, p * z_stride), at(w, p * w_stride)
         start, start_stride, by_row = at(b, p * v), v, 0
         for first in range(0, max(k, 1), SUMMED):  # a sum of nothing is the bias
@@ -158,6 +165,7 @@ def product(z, z_stride, a, a_stride, w, w_stride, b, rows, k, panels, room):
                 pace,
             )
             start, start_stride, by_row = out, z_stride, 1
+        p = stop
 
 
 @inline
@@ -244,14 +252,15 @@ def _weight_entry(one, g, a, dz, rows, in_panels, out_panels):
     G, A, dZ = pointer_to(one, g), pointer_to(one, a), pointer_to(one, dz)
     v = lanes(G)
     panel = in_panels * v * v
-    for group in range(groups_of(out_panels)):
-        p, stop = group_of(out_panels, group)
+    p, none = 0, integers_at(g)
+    for groups in range(groups_of(out_panels), 0, -1):
+        stop = p + next_group(out_panels - p, groups)
         delta = at(dZ, p * rows * v)
         tiles = at(G, p * panel)
-        none = integers_at(g)
         weight_tiles(
             tiles, panel, A, rows * v, delta, rows * v, rows, in_panels, stop - p, none, 0, 0
         )
+        p = stop
 
 
 @entry
