@@ -352,7 +352,8 @@ def test_the_vocabulary_is_compiled_once_per_precision() -> None:
         TRAIN_ONCE
         + """
 from fastmlp.kernels.numba_cpu import jit, steps
-before = len(steps._entry.signatures), len(jit._FAMILIES)
+entered = steps._entry.of("float32")
+before = len(entered.signatures), len(jit._FAMILIES)
 import numba.core.event as event
 compiled = []
 class Listener(event.Listener):
@@ -363,7 +364,7 @@ for activation in ("relu", "elu", "gelu", "prelu", "softplus"):
     train(activation, "cross_entropy", "adam", (0.9, 0.99, 1e-8))
 train("mish", "squared_error", "rmsprop", (0.9, 1e-8), "identity")
 train("silu", "huber", "adagrad", (1e-8,), "tanh")
-assert (len(steps._entry.signatures), len(jit._FAMILIES)) == before, steps._entry.signatures
+assert (len(entered.signatures), len(jit._FAMILIES)) == before, entered.signatures
 assert not compiled, compiled
 print("once")
 """
@@ -464,3 +465,9 @@ def test_numbers_below_the_normal_ones_are_zeros_inside_only(dtype: str) -> None
     assert not net.forward(np.ones((200, 3), dtype)).any()
     net.fit(np.ones((200, 3), dtype), np.ones((200, 2), dtype), epochs=1)
     assert np.array([tiny], dtype)[0] * np.array([1], dtype)[0] > 0
+
+
+def test_the_entries_of_each_precision_have_a_cache_of_their_own() -> None:
+    """Two processes that add to one index at the same moment can swap their code."""
+    places = [steps._entry.of(dtype).stats.cache_path for dtype in ("float32", "float64")]
+    assert places[0] != places[1] or places == [None, None]

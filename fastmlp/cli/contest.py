@@ -73,10 +73,19 @@ def _compare(work: Workload, name: str, found: Any, wanted: Any, start: Any) -> 
         )
 
 
-def contenders(work: Workload, names: Iterable[str], optimizer: str) -> tuple[list[str], list[str]]:
-    """Check parity of all, then split them: who may win, and who is far behind on a short trial."""
+def contenders(
+    work: Workload, names: Iterable[str], optimizer: str, pause: float = Pace().pause
+) -> tuple[list[str], list[str]]:
+    """Check parity of all, then split them: who may win, and who is far behind on a short trial.
+
+    Without a pause, beside the waiting threads of the one before, PyTorch seemed to be far behind
+    where it was the best.
+    """
     runners = parity(work, [name for name in names if name != COMPILED], optimizer)
-    trial = {name: _shortest(runner.epoch) for name, runner in runners.items()}
+    trial = {}
+    for name, runner in runners.items():
+        time.sleep(pause)
+        trial[name] = _shortest(runner.epoch)
     best = min((seconds for name, seconds in trial.items() if name != OURS), default=np.inf)
     # A scan has a price per epoch, which three steps can't carry: it always stays.
     near = [n for n, s in trial.items() if s < FAR * best or n in (OURS, NUMPY, SCAN)]
@@ -122,7 +131,7 @@ def measured(
     work: Workload, names: Iterable[str], optimizer: str, pace: Pace, whole: bool = False
 ) -> dict[str, Any]:
     """Parity, then microseconds a step (medians); with `whole`, also of those far behind."""
-    near, far = contenders(work, list(names), optimizer)
+    near, far = contenders(work, list(names), optimizer, pace.pause)
     near, far = (near + far, []) if whole else (near, far)
     given: Problem = problem(work)
     runs = {name: PEERS[name](work, given, optimizer).epoch for name in near}

@@ -8,17 +8,43 @@ gathered. What belongs to columns (biases and the like) is done with the first b
 
 from __future__ import annotations
 
+import numpy as np
 from numba.core import types
+from numpy.typing import NDArray
 
+from ..contract import Layer, Network
 from . import fields
 from .columns import column_gradients, layer_trust
 from .forward_rows import prefetch_rows
-from .intrinsics import at, integers_at, lanes, like
+from .intrinsics import at, integers_at, lane_count, lanes, like
 from .jit import DOUBLES, INTEGER, INTEGERS, POINTER, REAL, family, inline
 from .memory import layer_of, parameter, run_of
 from .products import passes_of, transpose_tiles, weight_tiles
 from .team import halting
+from .tiles import TILE_PANELS
 from .updates import TRUST, fill_numbers, trusts, update_run
+
+
+def items_of(layer: Layer, lanes: int) -> list[tuple[int, int, int, int]]:
+    """Input panels low ... high and panels of columns p0 ... p1 of a layer's items."""
+    inputs, panels = -(-layer.inputs // lanes), layer.pieces * -(-layer.units // lanes)
+    own = fields.FEW_TILES if inputs * panels < fields.MANY_TILES else fields.ITEM_TILES
+    return [
+        (*block, *group)
+        for block in _parts(inputs, -(-inputs // own))
+        for group in _parts(panels, -(-panels // TILE_PANELS))
+    ]
+
+
+def _parts(count: int, parts: int) -> list[tuple[int, int]]:
+    """First and last of `count` things in parts that are as even as they can be."""
+    return [(count * i // parts, count * (i + 1) // parts) for i in range(parts)]
+
+
+def list_items(network: Network, dtype: str) -> NDArray[np.int64]:
+    """All items, a line of four integers for each."""
+    lanes = lane_count(dtype)
+    return np.array([line for layer in network.layers for line in items_of(layer, lanes)], np.int64)
 
 
 @inline

@@ -30,6 +30,7 @@ from typing import Any
 
 import llvmlite.binding as llvm
 import numba
+import numpy as np
 from llvmlite import ir
 from numba.core import types
 from numba.core.ccallback import CFunc
@@ -145,11 +146,37 @@ def inline(function: Callable[..., Any]) -> Any:
     return numba.njit(**_INNER)(function)
 
 
-def entry(function: Callable[..., Any]) -> Any:
-    """Compile for calls from Python, per argument types, with the GIL released."""
-    compiled = numba.njit(nogil=True, **_OPTIONS)(function)
-    _enable_cache(compiled)
-    return compiled
+class Entry:
+    """A function that Python calls, compiled per argument types, with the GIL released.
+
+    Each precision has its cache for itself: numba keeps a function's code for all types in one
+    index, and two processes that add to it at the same moment could swap theirs.
+    """
+
+    def __init__(self, function: Callable[..., Any]):
+        self.function = function
+        self.__doc__ = function.__doc__
+        self._compiled: dict[str, Any] = {}
+
+    def of(self, dtype: str) -> Any:
+        """What to call with numbers of one precision; "" for functions of integers alone."""
+        compiled = self._compiled.get(dtype)
+        if compiled is None:
+            with _lock:
+                compiled = numba.njit(nogil=True, **_OPTIONS)(self.function)
+                _enable_cache(compiled, dtype)
+                compiled = self._compiled.setdefault(dtype, compiled)
+        return compiled
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Call for the precision of the first NumPy number."""
+        names = (x.dtype.name for x in arguments if isinstance(x, np.floating))
+        return self.of(next(names, ""))(*arguments)
+
+
+def entry(function: Callable[..., Any]) -> Entry:
+    """Compile for calls from Python."""
+    return Entry(function)
 
 
 class Family:

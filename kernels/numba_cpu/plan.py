@@ -18,6 +18,7 @@ from ..forks import tell_after_fork
 from ..layout import Segment, parameter_segments, running_segments
 from . import activations, fields, losses, normalization, updates
 from .intrinsics import lane_count
+from .items import items_of, list_items
 from .jit import prepare
 from .products import FAR, to_panels
 from .room import Allocator, aligned, places
@@ -32,13 +33,14 @@ class Plan:
     def __init__(self, network: Network, rule: Update, dtype: str):
         self.network = network
         self.rule = rule
+        self.precision = dtype
         self.dtype = np.dtype(dtype)
         self.one = self.dtype.type(1)
         self.threads = 1
         self.after_fork()
         tell_after_fork(self)
         self.company = Company()
-        self.items = _items(network, self.dtype)
+        self.items = list_items(network, dtype)
         self.segments = parameter_segments(network)
         self.running = running_segments(network)
         self.capacity = 0
@@ -247,34 +249,11 @@ def _describe(line: Array, layer: Layer, lanes: int) -> None:
     line[fields.IN_PANELS] = -(-layer.inputs // lanes)
     line[fields.UNIT_PANELS] = -(-layer.units // lanes)
     line[fields.PANELS] = layer.pieces * line[fields.UNIT_PANELS]
-    line[fields.ITEMS] = len(_items_of(layer, lanes))
+    line[fields.ITEMS] = len(items_of(layer, lanes))
     line[fields.ACTIVATION] = activations.CODES[layer.activation]
     line[fields.NORM] = normalization.CODES[layer.normalization]
     line[fields.BETA] = layer.activation == "mpelu"
     line[fields.THRESHOLD] = int(layer.dropout * 2**32)
-
-
-def _items_of(layer: Layer, lanes: int) -> list[tuple[int, int, int, int]]:
-    """Input panels low ... high and panels of columns p0 ... p1 of a layer's items."""
-    inputs, panels = -(-layer.inputs // lanes), layer.pieces * -(-layer.units // lanes)
-    own = fields.FEW_TILES if inputs * panels < fields.MANY_TILES else fields.ITEM_TILES
-    return [
-        (*block, *group)
-        for block in _parts(inputs, -(-inputs // own))
-        for group in _parts(panels, -(-panels // TILE_PANELS))
-    ]
-
-
-def _parts(count: int, parts: int) -> list[tuple[int, int]]:
-    """First and last of `count` things in parts that are as even as they can be."""
-    return [(count * i // parts, count * (i + 1) // parts) for i in range(parts)]
-
-
-def _items(network: Network, dtype: np.dtype[Any]) -> Array:
-    """All items, a line of four integers for each."""
-    lanes = lane_count(dtype.name)
-    lines = [line for layer in network.layers for line in _items_of(layer, lanes)]
-    return np.array(lines, np.int64)
 
 
 def _place_parameters(line: Array, flat: Allocator, lanes: int) -> None:

@@ -135,13 +135,14 @@ def _run(plan: Plan, job: int, team: int, long: bool = False) -> float:
     plan.table[fields.HALT] = fields.POSSIBLE if long else fields.NEVER
     if job in _SHORTCUTS:
         kernel, start = _SHORTCUTS[job]
-        kernel.compile(plan.dtype.name)
-        return float(start(one, *addresses))
+        kernel.compile(plan.precision)
+        return float(start.of(plan.precision)(one, *addresses))
+    entered = _entry.of(plan.precision)
     if team == 1 and not long:
-        return float(_entry(job, one, *addresses, 0, 1))
+        return float(entered(job, one, *addresses, 0, 1))
 
     def call(thread: int, size: int) -> float:
-        return float(_entry(job, one, *addresses, thread, size))
+        return float(entered(job, one, *addresses, thread, size))
 
     def stop() -> None:
         plan.table[fields.HALT] = fields.WANTED
@@ -181,7 +182,7 @@ def forward(plan: Plan, out: Array, X: Array, logits: bool) -> None:
     usual = X.dtype == plan.dtype and X.flags.writeable  # other types would compile anew
     if len(X) <= plan.brief and plan.fresh and usual:
         with plan.lock:
-            _infer_entry(plan.one, *plan.addresses, X, out, mode)
+            _infer_entry.of(plan.precision)(plan.one, *plan.addresses, X, out, mode)
     else:
         _infer(plan, out, X, None, mode)
 
