@@ -32,7 +32,7 @@ def _repeat(one, memory, rows, panels, length, repeats):  # type: ignore[no-unty
     w = at(a, rows * length)
     b = at(w, panels * length * v)
     for _ in range(repeats):
-        product(base, rows * v, a, rows * v, w, length * v, b, rows, length, panels, base)
+        product(base, rows * v, a, rows * v, w, length * v, b, rows, length, panels, base, base, 0)
 
 
 def tile_peak(dtype: str = "float32") -> dict[str, float]:

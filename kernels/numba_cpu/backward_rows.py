@@ -34,6 +34,8 @@ def _output_gradient(m, t, number, layer, da, room, r0, n, training):
         k,
         layer[fields.UNIT_PANELS],
         room,
+        at(m, layer[fields.DY] + r0 * v),
+        stride,
     )
     if layer[fields.DROPS] and training:
         for p in range(layer[fields.UNIT_PANELS]):

@@ -224,6 +224,8 @@ def forward_block(m, t, f, first, resumed, stop, r0, n, thread, training, finish
                 layer[fields.INPUTS],
                 layer[fields.PANELS],
                 at(scratch_of(m, t, thread), t[fields.SCRATCH_DA]),
+                at(m, layer[fields.A] + r0 * v),
+                stride,
             )
             if number == stop:
                 return
