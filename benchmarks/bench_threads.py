@@ -13,6 +13,8 @@ import hashlib
 import json
 import os
 import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -28,8 +30,7 @@ SLOW = (COMPILED, SCIKIT)
 
 
 def worker(names: list[str], work: Workload, cores: int, pace: Pace) -> dict[str, Any]:
-    """Times of a workload in this process, bound to some cores before anything starts threads."""
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+    """Times of a workload in this process, which is bound to so many cores."""
     given = problem(work)
     runners = {name: PEERS[name](work, given, "sgd") for name in names}
     times = in_turn({name: runner.epoch for name, runner in runners.items()}, pace)
@@ -40,6 +41,20 @@ def worker(names: list[str], work: Workload, cores: int, pace: Pace) -> dict[str
     bits = b"".join(np.ascontiguousarray(W).tobytes() for W in net.weights() + net.biases())
     found = verdict(micro, floor_flops(work.sizes, work.batch))
     return {"cores": cores, **found, "bits": hashlib.sha256(bits).hexdigest()}
+
+
+@contextmanager
+def bound(cores: int) -> Iterator[None]:
+    """Let processes that are started meanwhile run on so many cores only.
+
+    From their start: NumPy's import starts threads, which stay where they may run then.
+    """
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(allowed)[:cores])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def main() -> None:
@@ -67,7 +82,8 @@ def main() -> None:
         name, count = case.split()
         words = ["--seconds", str(arguments.seconds), *(["--quick"] if arguments.quick else [])]
         words += ["--without", *arguments.without, "--worker", count, name]
-        found = json.loads(python(__file__, *words).splitlines()[-1])
+        with bound(int(count)):
+            found = json.loads(python(__file__, *words).splitlines()[-1])
         known = bits.setdefault(name, found.pop("bits"))
         assert known == bits[name], f"{name}: other bits on {count} cores"
         record.add(case, {"workload": name, **describe(works[name]), **found})
