@@ -66,7 +66,7 @@ class Predictor:
             (rows,) class indices for cross_entropy; else (rows, outputs), or (rows,) where there
             is one output.
         """
-        return self._engine.predict(self._rows(X))
+        return self._engine.predict(checked_rows(self._engine, X))
 
     def predict_proba(self, X: Any) -> Array:
         """Return probabilities (rows, outputs): of classes, or of each output to be 1.
