@@ -65,7 +65,9 @@ def test_layers_larger_than_the_cache_go_the_same_way(
     sizes: tuple[int, ...], activation: str
 ) -> None:
     """Rows of these are brought together first, in blocks of which the last is short."""
-    assert max(a * b for a, b in pairwise(sizes)) > 1 << 18
+    from fastmlp.kernels.numba_cpu.products import BEYOND_THE_CACHE
+
+    assert max(a * b for a, b in pairwise(sizes)) > BEYOND_THE_CACHE
     rng = np.random.default_rng(5)
     X, y = rng.normal(size=(150, sizes[0])), rng.integers(0, 3, 150)
     one, other = (

@@ -39,6 +39,8 @@ FIELDS = 48
 (LOSS_CONSTANT, L1, L2, TINY, EPSILON, CLIP_VALUE, CLIP_NORM, RULE) = range(8)
 NUMBERS = RULE + CONSTANTS
 # fmt: on
+ITEM_FIELDS = 4
+"""Integers of an item's line: input panels low and high, panels of columns p0 and p1."""
 LAYER_NUMBERS = 2
 """Per layer in the numbers: the activation's constant and 1/(1 - dropout)."""
 THREAD_NUMBERS = 16

@@ -42,7 +42,7 @@ def _parts(count: int, parts: int) -> list[tuple[int, int]]:
 
 
 def list_items(network: Network, dtype: str) -> NDArray[np.int64]:
-    """All items, a line of four integers for each."""
+    """All items, a line of `fields.ITEM_FIELDS` integers for each."""
     lanes = lane_count(dtype)
     return np.array([line for layer in network.layers for line in items_of(layer, lanes)], np.int64)
 
@@ -83,7 +83,7 @@ def items_share(t, thread, team):
 @inline
 def item_of(t, item):
     """Input panels low ... high and panels of columns p0 ... p1 of an item."""
-    line = at(integers_at(t[fields.ITEM_LINES]), 4 * item)
+    line = at(integers_at(t[fields.ITEM_LINES]), fields.ITEM_FIELDS * item)
     return line[0], line[1], line[2], line[3]
 
 

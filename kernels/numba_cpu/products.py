@@ -214,7 +214,7 @@ def weight_tiles(g, g_stride, a, a_stride, dz, dz_stride, rows, tiles, panels, t
 
     Meanwhile the rows at places `place` ... `stop` of the plan's order are asked for, one in each
     pass: line by line between the sums; all at once they took 10 us of 100 (784-50-50-10). Then
-    what the next block of rows reads (784-2048-2048-10, 4096 rows: 20 % faster).
+    what the next block of rows reads (4096 rows of 2048 by 2048: 143 and 171 GFLOP/s).
     """
     v = lanes(g)
     for first in range(0, max(rows, 1), GRADIENT_ROWS):  # no rows: zeros
