@@ -170,7 +170,7 @@ class Plan(Protocol):
         """Write the plan's numbers into the arrays of `state`."""
 
     def snapshot(self) -> Any:
-        """Copy all numbers, in whatever form, for `restore`."""
+        """Copy all numbers, in whatever form, for `restore`; it is good until the next one."""
 
     def restore(self, snapshot: Any) -> None:
         """Go back to a snapshot."""

@@ -20,6 +20,7 @@ from . import activations, fields, losses, normalization, updates
 from .intrinsics import lane_count
 from .items import items_of, list_items
 from .jit import prepare
+from .keeping import all_finite, copy_numbers
 from .products import FAR, to_panels
 from .room import Allocator, aligned, places
 from .team import Company
@@ -44,7 +45,7 @@ class Plan:
         self.segments = parameter_segments(network)
         self.running = running_segments(network)
         self.capacity = 0
-        self.memory = np.zeros(0, self.dtype)
+        self.memory = self.kept = np.zeros(0, self.dtype)
         self.team = 0
         self.flops = 6 * sum(layer.inputs * layer.columns for layer in network.layers)
         self.heft = heft(network, self.dtype)
@@ -89,12 +90,16 @@ class Plan:
         self._exchange(state, _from_segment)
 
     def snapshot(self) -> Array:
-        """Copy all numbers."""
-        return self.memory[: int(self.table[fields.PERSISTENT])].copy()
+        """Copy all numbers, to where the last snapshot was: new memory takes twice as long."""
+        numbers = self._persistent()
+        if len(self.kept) != len(numbers):
+            self.kept = aligned(len(numbers), self.dtype)
+        copy_numbers(self.kept, numbers, self.threads)
+        return self.kept
 
     def restore(self, snapshot: Array) -> None:
         """Go back to a snapshot."""
-        self.memory[: len(snapshot)] = snapshot
+        copy_numbers(self._persistent(), snapshot, self.threads)
         self.fresh = False
 
     def running_numbers(self) -> Array:
@@ -103,10 +108,11 @@ class Plan:
 
     def finite(self) -> bool:
         """Whether parameters, slots and running statistics are all finite numbers."""
-        kept = self.memory[: int(self.table[fields.PERSISTENT])]
-        with np.errstate(all="ignore"):
-            total = kept.sum()
-        return bool(np.isfinite(total) or np.isfinite(kept).all())
+        return all_finite(self._persistent(), self.threads)
+
+    def _persistent(self) -> Array:
+        """A view of all that outlasts a batch."""
+        return self.memory[: int(self.table[fields.PERSISTENT])]
 
     def load_gradient(self, gradient: Array) -> None:
         """Take over a canonical gradient."""
