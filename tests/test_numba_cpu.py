@@ -328,7 +328,7 @@ def _python(code: str, folder: Path = ROOT, **environment: str) -> subprocess.Co
 
 TRAIN_ONCE = """
 import numpy as np
-from fastmlp import MLP, SGD, DivergenceError, kernels, set_num_threads
+from fastmlp import MLP, kernels
 from fastmlp.kernels.contract import *
 from fastmlp.kernels.layout import length, parameter_segments
 backend = kernels.load("numba")
@@ -419,7 +419,7 @@ def test_an_edited_kernel_is_compiled_anew(tmp_path: Path) -> None:
     (tmp_path / "fastmlp" / "kernels").symlink_to("../kernels")
     code = """
 import numpy as np
-from fastmlp import MLP, SGD, DivergenceError, kernels, set_num_threads
+from fastmlp import MLP, kernels
 A = np.empty((1, 1))
 kernels.load("numba").ACTIVATIONS["tanh"].forward(A, np.ones((1, 1)), (), 0.0)
 print(A[0, 0])
@@ -494,9 +494,9 @@ def test_all_numbers_are_copied_and_looked_at(
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_finite_numbers_may_have_a_sum_that_is_not(threads: int) -> None:
-    numbers = np.full(2 * keeping.MANY, 3e38, np.float32)
+    numbers = np.full(keeping.MANY, 3e38, np.float32)
     assert keeping.all_finite(numbers, threads)
-    numbers[keeping.MANY :] *= -1
+    numbers[keeping.MANY // 2 :] *= -1
     assert keeping.all_finite(numbers, threads)
     numbers[-1] = np.inf
     assert not keeping.all_finite(numbers, threads)
@@ -506,7 +506,7 @@ def test_finite_numbers_may_have_a_sum_that_is_not(threads: int) -> None:
 def test_a_large_network_goes_back_to_where_a_diverging_epoch_began(
     threads: int, rng: np.random.Generator
 ) -> None:
-    sizes = (64, 1030, 1030, 2)
+    sizes = (64, 2060, 2060, 2)
     X = rng.standard_normal((48, 64), np.float32)
     y = rng.integers(0, 2, 48)
     net = MLP(sizes, optimizer=SGD(0.1), seed=0, backend="numba")
