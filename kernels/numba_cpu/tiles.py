@@ -25,8 +25,11 @@ from .intrinsics import (
     store_vector,
 )
 
-TILE_ROWS, TILE_PANELS = (8, 3) if REGISTERS == 32 else (4, 2)
-"""Accumulators of a product: 8 x 3 of 32 registers, 4 x 2 of 16 (14 x 2 and 6 x 2 were slower)."""
+TILE_ROWS, TILE_PANELS = (8 if REGISTERS == 32 else 4), 3
+"""Accumulators of a product: 8 x 3 of 32 registers, 4 x 3 of 16.
+
+14 x 2 and 6 x 2 were slower. On a Zen 3 core (AVX2) 4 x 2 reaches 82 GFLOP/s, 4 x 3 reaches 92.
+"""
 
 HALF_ROWS = TILE_ROWS // 2
 
