@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastmlp import MLP, SGD, DivergenceError, kernels, set_num_threads
+from fastmlp import MLP, kernels
 from fastmlp.kernels.contract import Array, Data, Layer, Network, Order, State, Update
 from fastmlp.kernels.layout import length, parameter_segments, running_segments
 
@@ -25,7 +25,7 @@ if kernels.available()["numba"] is not None:
 
 import numba
 
-from fastmlp.kernels.numba_cpu import elementary, intrinsics, jit, keeping, steps, team
+from fastmlp.kernels.numba_cpu import elementary, intrinsics, jit, steps, team
 
 from .draws import UPDATE_CONSTANTS
 
@@ -471,53 +471,3 @@ def test_the_entries_of_each_precision_have_a_cache_of_their_own() -> None:
     """Two processes that add to one index at the same moment can swap their code."""
     places = [steps._entry.of(dtype).stats.cache_path for dtype in ("float32", "float64")]
     assert places[0] != places[1] or places == [None, None]
-
-
-# Looking over and copying all numbers of a plan
-
-
-@pytest.mark.parametrize("threads", [1, 2, 3])
-@pytest.mark.parametrize("count", [0, 5, keeping.MANY - 1, keeping.MANY, keeping.MANY + 17])
-def test_all_numbers_are_copied_and_looked_at(
-    threads: int, count: int, rng: np.random.Generator
-) -> None:
-    numbers, goal = rng.standard_normal(count, np.float32), np.full(count, 7, np.float32)
-    keeping.copy_numbers(goal, numbers, threads)
-    assert np.array_equal(goal, numbers)
-    assert keeping.all_finite(numbers, threads)
-    for place in {0, count // 3, count // 2, count - 1} if count else ():
-        for wrong in (np.nan, np.inf, -np.inf):
-            numbers[place] = wrong
-            assert not keeping.all_finite(numbers, threads), (place, wrong)
-        numbers[place] = 0
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-def test_finite_numbers_may_have_a_sum_that_is_not(threads: int) -> None:
-    numbers = np.full(keeping.MANY, 3e38, np.float32)
-    assert keeping.all_finite(numbers, threads)
-    numbers[keeping.MANY // 2 :] *= -1
-    assert keeping.all_finite(numbers, threads)
-    numbers[-1] = np.inf
-    assert not keeping.all_finite(numbers, threads)
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-def test_a_large_network_goes_back_to_where_a_diverging_epoch_began(
-    threads: int, rng: np.random.Generator
-) -> None:
-    sizes = (64, 2060, 2060, 2)
-    X = rng.standard_normal((48, 64), np.float32)
-    y = rng.integers(0, 2, 48)
-    net = MLP(sizes, optimizer=SGD(0.1), seed=0, backend="numba")
-    assert net.snapshot().parameters.size > keeping.MANY
-    set_num_threads(threads)
-    try:
-        for _ in range(2):  # the second epoch's copy goes to where the first one's was
-            net.fit(X, y, epochs=1, batch_size=16, optimizer=SGD(0.1))
-            before = net.snapshot()
-            with pytest.raises(DivergenceError):
-                net.fit(X, y, epochs=1, batch_size=16, optimizer=SGD(1e30))
-            assert all(np.array_equal(a, b) for a, b in zip(before, net.snapshot(), strict=True))
-    finally:
-        set_num_threads(None)

@@ -29,7 +29,7 @@ threads can share them evenly (784-100-10 on two threads: 188 against 162 tiles 
  ROW_LOSSES, ZEROS, SCRATCH, SCRATCH_SIZE, SCRATCH_DA, SCRATCH_TERMS, TILES, COLUMN_PANELS,
  X, LABELS, DENSE, SAMPLE_WEIGHTS, INDEX, ORDER, ORDER_KEY, ROWS, BATCH_ROWS, FIRST, COUNT,
  STEP, KEY, RATES, LOSSES_OUT, OUT, MODE, TRAINING, LISTED_ROWS, NARROW, RING, WINDOW, PATIENCE,
- DONE, HALT, TWO_PASSES, RUNNING, ROW_KIND, ROW_BYTES, LINES, ITEM_LINES) = range(59)
+ DONE, HALT, TWO_PASSES, RUNNING, ROW_KIND, ROW_BYTES, LINES, ITEM_LINES, KEPT, LOOKING) = range(61)
 HEADER = 64
 (INPUTS, UNITS, PIECES, IN_PANELS, UNIT_PANELS, PANELS, ACTIVATION, NORM, DROPS, THRESHOLD,
  KEEPS_Y, W, B, U, V, SCALE, SHIFT, BETA, WT, LAYER_INPUT, Y, HAT, A, OUTPUT, DY, DZ, MASK, DU, DV,
@@ -65,6 +65,10 @@ LOGITS, OUTPUTS, LOSS_ONLY = range(3)
 
 EVALUATION, GRADIENT_ONLY, UPDATING = range(3)
 """TRAINING: running statistics; batch statistics; batch statistics that move the running ones."""
+
+LOOKED = 12
+"""Of a thread's numbers: how many lines of what its last update has written are not finite, or NaN
+where nobody looked; see `keeping`."""
 
 NEVER, POSSIBLE, WANTED = range(3)
 """HALT: whether a call can be told to leave its work undone, and whether it is."""

@@ -18,6 +18,7 @@ from .columns import column_gradients, layer_trust
 from .forward_rows import prefetch_rows
 from .intrinsics import at, integers_at, lane_count, lanes, like
 from .jit import DOUBLES, INTEGER, INTEGERS, POINTER, REAL, family, inline
+from .keeping import keep_run, look_at_run
 from .memory import layer_of, parameter, run_of
 from .products import passes_of, transpose_tiles, weight_tiles
 from .team import halting
@@ -54,6 +55,7 @@ def filled_numbers(t, f, thread, rate, step):
         f, fields.NUMBERS + t[fields.LAYERS] * fields.LAYER_NUMBERS + thread * fields.THREAD_NUMBERS
     )
     fill_numbers(mine, at(f, fields.RULE), rate, step)
+    mine[fields.LOOKED] = 0.0 if t[fields.LOOKING] else np.nan
     return mine
 
 
@@ -198,6 +200,8 @@ def _update(m, t, code, offset, g, numbers, factor, n):
         scale = like(m, factor)
         for i in range(n):
             g[i] = g[i] * scale
+    if t[fields.KEPT]:
+        keep_run(m, t, offset, n)
     update_run(
         code,
         parameter(m, t, offset),
@@ -207,6 +211,8 @@ def _update(m, t, code, offset, g, numbers, factor, n):
         numbers,
         n,
     )
+    if t[fields.LOOKING]:
+        numbers[fields.LOOKED] += look_at_run(m, t, offset, n)
 
 
 @inline

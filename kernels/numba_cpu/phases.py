@@ -303,6 +303,8 @@ def train_team(m, t, f, flags, thread, team):
     listed = t[fields.FIRST] * t[fields.BATCH_ROWS]
     listed = _order_batch(m, t, flags, thread, team, t[fields.FIRST], listed)[2]
     for b in range(t[fields.COUNT]):
+        if thread == 0:
+            t[fields.LOOKING] = 1 if b == t[fields.COUNT] - 1 else 0
         number = t[fields.FIRST] + b
         start, rows = number * t[fields.BATCH_ROWS], _batch_rows(t, number)
         if _weightless(m, t, flags, thread, team, start, rows):
@@ -328,6 +330,8 @@ def train_team(m, t, f, flags, thread, team):
         if thread == 0 and team > 1:
             watch(flags, team, t[fields.WINDOW], t[fields.PATIENCE])
         meet(flags, thread, team)
+        if thread == 0:
+            t[fields.KEPT] = 0  # this update has saved all; nobody reads it before the next meeting
         if flags[fields.APART]:
             break
     if thread == 0:

@@ -20,7 +20,7 @@ from . import activations, fields, losses, normalization, updates
 from .intrinsics import lane_count
 from .items import items_of, list_items
 from .jit import prepare
-from .keeping import all_finite, copy_numbers
+from .keeping import Backup, all_finite
 from .products import FAR, to_panels
 from .room import Allocator, aligned, places
 from .team import Company
@@ -45,7 +45,10 @@ class Plan:
         self.segments = parameter_segments(network)
         self.running = running_segments(network)
         self.capacity = 0
-        self.memory = self.kept = np.zeros(0, self.dtype)
+        self.memory = np.zeros(0, self.dtype)
+        self.backup = Backup(self.dtype)
+        self.looked = False
+        """Whether all parameters and slots are known to be finite."""
         self.team = 0
         self.flops = 6 * sum(layer.inputs * layer.columns for layer in network.layers)
         self.heft = heft(network, self.dtype)
@@ -82,6 +85,7 @@ class Plan:
 
     def load(self, state: State) -> None:
         """Take over the numbers of `state`."""
+        self.about_to_move()
         self._exchange(state, _to_segment)
         self.fresh = False
 
@@ -90,29 +94,36 @@ class Plan:
         self._exchange(state, _from_segment)
 
     def snapshot(self) -> Array:
-        """Copy all numbers, to where the last snapshot was: new memory takes twice as long."""
-        numbers = self._persistent()
-        if len(self.kept) != len(numbers):
-            self.kept = aligned(len(numbers), self.dtype)
-        copy_numbers(self.kept, numbers, self.threads)
-        return self.kept
+        """Promise a copy of all numbers, to where the last one was: new memory takes twice as long.
+
+        The kernels make it, or `about_to_move`.
+        """
+        return self.backup.begin(*self._persistent())
+
+    def about_to_move(self) -> None:
+        """To be called before anything moves parameters that does not save them by itself."""
+        self.backup.complete(*self._persistent(), self.threads)
+        self.looked = False
 
     def restore(self, snapshot: Array) -> None:
         """Go back to a snapshot."""
-        copy_numbers(self._persistent(), snapshot, self.threads)
-        self.fresh = False
+        self.backup.give_back(*self._persistent(), snapshot, self.threads)
+        self.fresh = self.looked = False
 
     def running_numbers(self) -> Array:
         """A view of the running statistics."""
-        return self.memory[int(self.table[fields.RUNNING]) : int(self.table[fields.PERSISTENT])]
+        numbers, running = self._persistent()
+        return numbers[running:]
 
     def finite(self) -> bool:
         """Whether parameters, slots and running statistics are all finite numbers."""
-        return all_finite(self._persistent(), self.threads)
+        numbers, running = self._persistent()
+        return all_finite(numbers[running:] if self.looked else numbers, self.threads)
 
-    def _persistent(self) -> Array:
-        """A view of all that outlasts a batch."""
-        return self.memory[: int(self.table[fields.PERSISTENT])]
+    def _persistent(self) -> tuple[Array, int]:
+        """A view of all that outlasts a batch, and where running statistics begin in it."""
+        table = self.table
+        return self.memory[: int(table[fields.PERSISTENT])], int(table[fields.RUNNING])
 
     def load_gradient(self, gradient: Array) -> None:
         """Take over a canonical gradient."""

@@ -231,6 +231,7 @@ def update(plan: Plan, gradient: Array, rate: float, step: int) -> None:
     """Apply the plan's optimizer once, as its update number `step`, counted from 1."""
     rates = np.array([rate], np.float64)
     with plan.lock:
+        plan.about_to_move()
         plan.load_gradient(gradient)
         plan.table[fields.RATES], plan.table[fields.STEP] = rates.ctypes.data, step
         _run(plan, APPLY, 1)
@@ -263,6 +264,9 @@ def train_steps(
         table[fields.PATIENCE] = PATIENCE
         long = way == TRAIN and plan.heft * rows >= LONG
         table[fields.TWO_PASSES] = rows >= MANY_ROWS and plan.heft * rows >= LONG_ITEMS
+        if way != TRAIN or plan.rule.name == "lamb":  # its moments move before its items do
+            plan.about_to_move()
+        table[fields.KEPT] = plan.backup.numbers.ctypes.data if plan.backup.due else 0
         work = plan.flops * rows
         plan.company.begin(team, work / USUAL)
         done = made = 0
@@ -280,6 +284,7 @@ def train_steps(
             done += int(table[fields.DONE])
             if _halted(plan):
                 break
+        plan.backup.due, table[fields.KEPT] = bool(table[fields.KEPT]), 0
         return made
 
 
@@ -287,7 +292,11 @@ def _train_part(plan: Plan, way: int, size: int, long: bool) -> int:
     """Run some batches; one that is left undone leaves no trace."""
     running = plan.running_numbers()
     before = running.copy() if long else running
+    first = fields.NUMBERS + len(plan.network.layers) * fields.LAYER_NUMBERS + fields.LOOKED
+    looked = plan.numbers[first : first + size * fields.THREAD_NUMBERS : fields.THREAD_NUMBERS]
+    looked[:] = np.nan
     made = int(_run(plan, way, size, long))
+    plan.looked = way == TRAIN and not looked.any()  # NaN is true
     if _halted(plan) and len(running) and plan.table[fields.DONE] == 0:
         running[:] = before
         plan.fresh = False
