@@ -216,14 +216,15 @@ def _slices(
     """
     first, rate = 0, math.nan
     while first < len(losses):
-        count = min(_slice_length(engine, job.batch), len(losses) - first)
+        threads = engine.most_threads()
+        count = min(_slice_length(engine, job.batch, threads), len(losses) - first)
         rates = engine.rates(count)
         started = time.perf_counter()
         with deferred():
             part = losses[first : first + count]
             engine.run_steps(part, job.data, order, job.batch, first, rates)
         seconds = (time.perf_counter() - started) / count
-        engine.pace = (job.batch, engine.most_threads(), seconds)
+        engine.pace = (job.batch, threads, seconds)
         first, rate = first + count, float(rates[-1])
         if not np.isfinite(part).all():
             return rate
@@ -234,10 +235,10 @@ def _slices(
     return rate
 
 
-def _slice_length(engine: Engine, batch: int) -> int:
+def _slice_length(engine: Engine, batch: int, threads: int) -> int:
     """Steps in about `SLICE_SECONDS`; one where no steps like these have been timed."""
     *alike, seconds = engine.pace
-    if alike != [batch, engine.most_threads()] or seconds <= 0.0:
+    if alike != [batch, threads] or seconds <= 0.0:
         return 1
     return max(1, int(SLICE_SECONDS / seconds))
 

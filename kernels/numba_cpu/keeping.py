@@ -32,6 +32,10 @@ CARRIED = 0x4000000040000000
 """Half of what stands above the exponents."""
 
 
+FEW = 1 << 12
+"""Numbers below which they are not summed up: to keep NumPy from warning takes longer."""
+
+
 class Backup:
     """The numbers at a plan's last snapshot; `due` while the kernels have not yet saved them."""
 
@@ -102,6 +106,8 @@ def copy_numbers(goal: Array, source: Array, threads: int) -> None:
 
 def all_finite(numbers: Array, threads: int) -> bool:
     """Whether all numbers are finite."""
+    if len(numbers) < FEW:
+        return bool(np.isfinite(numbers).all())
     totals: list[float] = []
 
     def add(part: slice) -> None:
