@@ -234,6 +234,15 @@ def _predict(record: Record) -> Iterator[Row]:
         yield name, *(_micro(case, who) for who in names), _ratio(case)
 
 
+def _overhead(record: Record) -> Iterator[Row]:
+    yield "network", "optimizer", "rows", "an epoch, µs", "around the kernels, µs", "share"
+    for case in record["cases"].values():
+        micro = [significant(micro) for micro in case["microseconds"].values()]
+        network = f"{case['layers']} b{case['batch']}"
+        share = f"{100 * case['share']:.1f} %"
+        yield network, case["optimizer"], f"{case['rows']:,}", *micro, share
+
+
 def _threads(record: Record) -> Iterator[Row]:
     cases = list(record["cases"].values())
     counts = sorted({case["cores"] for case in cases})
@@ -343,6 +352,7 @@ TABLES: Mapping[str, Callable[[Record], Iterator[Row]]] = {
     "memory inputs": _memory_inputs,
     "neighbour": _neighbour,
     "predict": _predict,
+    "overhead": _overhead,
     "threads": _threads,
     "kernels": _kernels,
     "estimators": _estimators,

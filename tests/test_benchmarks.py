@@ -29,6 +29,7 @@ SCRIPTS = {
     "bench_threads": (*WITHOUT, "--only", "xor", "skdef"),
     "bench_neighbour": WITHOUT,
     "bench_predict": (),
+    "bench_overhead": (),
     "bench_accuracy": (*WITHOUT, "--only", "MNIST"),
     "bench_memory": (*WITHOUT, "--only", "rows 10240", "input float64"),
     "bench_kernels": ("--only", "relu", "adam", "squared_error", "product", "train_steps"),
