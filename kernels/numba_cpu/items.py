@@ -20,7 +20,7 @@ from .intrinsics import at, integers_at, lane_count, lanes, like
 from .jit import DOUBLES, INTEGER, INTEGERS, POINTER, REAL, family, inline
 from .keeping import keep_run, look_at_run
 from .memory import layer_of, parameter, run_of
-from .products import passes_of, transpose_tiles, weight_tiles
+from .products import BEYOND_THE_CACHE, passes_of, transpose_tiles, weight_tiles
 from .team import halting
 from .tiles import TILE_PANELS
 from .updates import TRUST, fill_numbers, trusts, update_run
@@ -96,10 +96,22 @@ def tile_at(layer, p, low, v):
 
 
 @inline
-def _item_gradient(m, t, f, layer, g, g_stride, share, rows, low, high, p0, p1, place, after):
+def _vectors_far(t, v):
+    """How many vectors an update moves, parameters and slots, if they don't stay in the cache."""
+    if t[fields.TILES] * v * v < BEYOND_THE_CACHE:
+        return 0
+    first = t[fields.PARAMETERS]
+    return 1 + (1 if t[fields.SLOT_U] != first else 0) + (1 if t[fields.SLOT_V] != first else 0)
+
+
+@inline
+def _item_gradient(
+    m, t, f, layer, g, g_stride, share, rows, low, high, p0, p1, place, after, vectors
+):
     """Gradients of an item, penalties in; g is where the first tile goes.
 
-    The rows at places `place` ... `after` of the order are asked for.
+    The rows at places `place` ... `after` of the order are asked for, then what the item's update
+    will move: `vectors` of the parameters and their slots.
     """
     v = lanes(m)
     stride = t[fields.CAPACITY] * v
@@ -116,6 +128,10 @@ def _item_gradient(m, t, f, layer, g, g_stride, share, rows, low, high, p0, p1, 
         t,
         place,
         after,
+        parameter(m, t, layer[fields.W] + tile_at(layer, p0, low, v)),
+        layer[fields.IN_PANELS] * v * v,
+        t[fields.SLOT_U] - t[fields.PARAMETERS],
+        vectors,
     )
     if t[fields.PENALIZED]:
         l1, l2 = share * like(m, f[fields.L1]), share * like(m, f[fields.L2])
@@ -138,7 +154,7 @@ def gradient_items(m, t, f, share, training, rows, first, stop):
                 return
             low, high, p0, p1 = item_of(t, position + item)
             g = at(m, t[fields.GRADIENT] + layer[fields.W] + tile_at(layer, p0, low, v))
-            _item_gradient(m, t, f, layer, g, stride, share, rows, low, high, p0, p1, 0, 0)
+            _item_gradient(m, t, f, layer, g, stride, share, rows, low, high, p0, p1, 0, 0, 0)
             if low == 0:
                 for p in range(p0, p1):
                     column_gradients(m, t, layer, p, training, rows)
@@ -276,6 +292,7 @@ def train_items(
     v = lanes(m)
     one, limit = like(m, 1.0), like(m, f[fields.CLIP_VALUE])
     several = 1 + (next_stop - next_row) // max(stop - first, 1)
+    vectors = _vectors_far(t, v)
     position = 0
     for number in range(t[fields.LAYERS]):
         layer = layer_of(t, number)
@@ -289,7 +306,21 @@ def train_items(
             place, next_row = next_start + place, after
             after += next_start
             _item_gradient(
-                m, t, f, layer, scratch, stride, share, rows, low, high, p0, p1, place, after
+                m,
+                t,
+                f,
+                layer,
+                scratch,
+                stride,
+                share,
+                rows,
+                low,
+                high,
+                p0,
+                p1,
+                place,
+                after,
+                vectors,
             )
             if f[fields.CLIP_VALUE] > 0.0:
                 _clip(scratch, limit, (p1 - p0) * stride)

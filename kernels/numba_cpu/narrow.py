@@ -138,7 +138,7 @@ def _loss_gradient(m, t, f, factors, rows):
 
 @inline
 def _gradient_of_weights(g, room, x, dz, rows, inputs):
-    _weight_tile(room, 0, x, dz, 0, rows, 0, 0, 0)
+    _weight_tile(room, 0, x, dz, 0, rows, 0, 0, 0, 0)
     for i in range(inputs * WIDTH):
         g[i] = room[i]
     for j in range(WIDTH):

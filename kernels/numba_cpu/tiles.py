@@ -123,20 +123,21 @@ def product_tile(rows: int, panels: int, width: int = 0) -> Any:
 def weight_tile_of(inputs: int, panels: int, width: int = 0, asking: bool = True) -> Any:
     """An intrinsic for `inputs` x `panels` vectors of A' dZ; `width` lanes instead of all.
 
-    tile(g, g_stride, a, dz, dz_stride, rows, more, ahead, pace): strides are from panel to panel;
-    g[i] = sum over rows of a[row][i] dz[row], in row order, on top of what g holds if `more` is
-    not 0. A panel has at most as many inputs as lanes. If `asking`, each row asks for the memory
-    `pace` bytes further on from the address `ahead`.
+    tile(g, g_stride, a, dz, dz_stride, rows, more, ahead, pace, apart): strides are from panel to
+    panel; g[i] = sum over rows of a[row][i] dz[row], in row order, on top of what g holds if `more`
+    is not 0. A panel has at most as many inputs as lanes. If `asking`, each row asks for the memory
+    `pace` bytes further on from the address `ahead`, every other row `apart` bytes beyond that: to
+    ask twice a row took 2 to 4 % of small networks.
     """
 
     @intrinsic
-    def tile(typingctx, g, g_stride, a, dz, dz_stride, rows, more, ahead, pace):
+    def tile(typingctx, g, g_stride, a, dz, dz_stride, rows, more, ahead, pace, apart):
         real = g.dtype
         lanes = width or VECTOR_BITS // real.bitwidth
         own = min(inputs or lanes, lanes)
 
         def codegen(context, builder, sig, args):
-            g, g_stride, a, dz, dz_stride, rows, more, ahead, pace = args
+            g, g_stride, a, dz, dz_stride, rows, more, ahead, pace, apart = args
             goals = [
                 _offset(builder, _offset(builder, g, g_stride, v), _INT(i * lanes))
                 for i in range(own)
@@ -152,7 +153,9 @@ def weight_tile_of(inputs: int, panels: int, width: int = 0, asking: bool = True
                 line = _offset(builder, a, row.index, lanes)
                 place = _offset(builder, dz, row.index, lanes)
                 if asking:
+                    odd = builder.and_(row.index, _INT(1))
                     wanted = builder.add(ahead, builder.mul(row.index, pace))
+                    wanted = builder.add(wanted, builder.mul(odd, apart))
                     ask_for(builder, builder.inttoptr(wanted, g.type))
                 deltas = [
                     load_vector(builder, real, _offset(builder, place, dz_stride, v), lanes)
@@ -167,7 +170,7 @@ def weight_tile_of(inputs: int, panels: int, width: int = 0, asking: bool = True
             return context.get_dummy_value()
 
         integer = types.int64
-        return types.void(g, integer, a, dz, *(integer,) * 5), codegen
+        return types.void(g, integer, a, dz, *(integer,) * 6), codegen
 
     return tile
 
