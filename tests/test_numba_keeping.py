@@ -167,6 +167,32 @@ def test_without_an_update_there_is_nothing_to_go_back_to(
     assert_untouched(tuple(stored(plan, start)), tuple(start))
 
 
+def test_what_is_raised_after_an_update_does_not_hide_it(
+    monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    """As by the handler of a signal that came while the kernels ran."""
+    rule, net = Update("momentum", (0.9,)), _network()
+    start = _start(rng, net, rule, "float64")
+    plan = plan_of(BACKEND, net, rule, start)
+    snapshot, run = plan.snapshot(), steps._run
+
+    def raising(*arguments: Any) -> float:
+        result = run(*arguments)
+        if arguments[1] == steps.TRAIN:
+            raise TimeoutError
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(steps, "_run", raising)
+        with pytest.raises(TimeoutError):
+            _train(plan, rng)
+    assert not plan.backup.due
+    assert not plan.looked
+    assert (stored(plan, start).parameters != start.parameters).any()
+    plan.restore(snapshot)
+    assert_untouched(tuple(stored(plan, start)), tuple(start))
+
+
 # The look at an epoch's end
 
 

@@ -266,7 +266,6 @@ def train_steps(
         table[fields.TWO_PASSES] = rows >= MANY_ROWS and plan.heft * rows >= LONG_ITEMS
         if way != TRAIN or plan.rule.name == "lamb":  # its moments move before its items do
             plan.about_to_move()
-        table[fields.KEPT] = plan.backup.numbers.ctypes.data if plan.backup.due else 0
         work = plan.flops * rows
         plan.company.begin(team, work / USUAL)
         done = made = 0
@@ -284,7 +283,6 @@ def train_steps(
             done += int(table[fields.DONE])
             if _halted(plan):
                 break
-        plan.backup.due, table[fields.KEPT] = bool(table[fields.KEPT]), 0
         return made
 
 
@@ -294,8 +292,12 @@ def _train_part(plan: Plan, way: int, size: int, long: bool) -> int:
     before = running.copy() if long else running
     first = fields.NUMBERS + len(plan.network.layers) * fields.LAYER_NUMBERS + fields.LOOKED
     looked = plan.numbers[first : first + size * fields.THREAD_NUMBERS : fields.THREAD_NUMBERS]
-    looked[:] = np.nan
-    made = int(_run(plan, way, size, long))
+    plan.looked, looked[:] = False, np.nan
+    plan.table[fields.KEPT] = plan.backup.numbers.ctypes.data if plan.backup.due else 0
+    try:
+        made = int(_run(plan, way, size, long))
+    finally:  # another signal's handler may raise when all is done
+        plan.backup.due, plan.table[fields.KEPT] = bool(plan.table[fields.KEPT]), 0
     plan.looked = way == TRAIN and not looked.any()  # NaN is true
     if _halted(plan) and len(running) and plan.table[fields.DONE] == 0:
         running[:] = before
