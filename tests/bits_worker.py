@@ -51,6 +51,12 @@ def cases() -> Iterator[tuple[str, Network, Update, int]]:
             layers = (Layer(sizes[0], sizes[1], "sigmoid"), Layer(sizes[1], sizes[2], "softmax"))
             clipped = Update(rule, constants, clip_norm=1.0 if sizes[0] == 127 else 0.0)
             yield f"{rule} {sizes}", Network(layers, "cross_entropy"), clipped, 65
+    for loss, hidden, output in (
+        ("cross_entropy", "tanh", "softmax"),
+        ("squared_error", "gelu", "identity"),
+    ):
+        layers = (Layer(3, 5, hidden), Layer(5, 4, hidden), Layer(4, 2, output))
+        yield f"narrow, a whole block, {loss}", Network(layers, loss), sgd, 64
     layers = (Layer(50, 31, "relu"), Layer(31, 10, "softmax"))
     yield "single rows", Network(layers, "cross_entropy"), sgd, 1
     yield "one batch", Network(layers, "cross_entropy"), sgd, 1000

@@ -248,8 +248,10 @@ def _laid_out(plan: Plan, capacity: int, team: int) -> tuple[Array, Array, int]:
                 line[field] = memory.take(line[fields.PANELS] * lanes)
     table[fields.PERSISTENT] = memory.size
     table[fields.GRADIENT] = memory.take(flat.size)
-    _place_buffers(table, lines, memory, capacity, lanes)
-    _place_scratch(table, lines, memory, team, lanes)
+    # Narrow rows are this far apart also where vectors are shorter.
+    width = max(lanes, fields.NARROW_WIDTH) if plan.narrow else lanes
+    _place_buffers(table, lines, memory, capacity, width)
+    _place_scratch(table, lines, memory, team, width)
     if plan.narrow:
         parameters = sum(layer.inputs + 1 for layer in network.layers) * fields.NARROW_WIDTH
         table[fields.NARROW] = memory.take(4 * parameters + capacity * fields.NARROW_WIDTH)
