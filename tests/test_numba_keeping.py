@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import pytest
 
@@ -23,6 +22,8 @@ from .draws import (
 
 if kernels.available()["numba"] is not None:
     pytest.skip("numba is not installed", allow_module_level=True)
+
+import numba
 
 from fastmlp.kernels.numba_cpu import fields, intrinsics, jit, keeping, steps
 
@@ -43,17 +44,15 @@ def team(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int
     return int(request.param)
 
 
-def _train(plan: Any, rng: np.random.Generator, count: int = COUNT, first: int = 0) -> None:
-    """Train by batches that no narrow way takes."""
+def _train(plan: Any, rng: np.random.Generator, made: int = COUNT) -> None:
+    """Train by batches that no narrow way takes; so many updates must have been made."""
     net: Network = plan.network
     X = rng.normal(size=(COUNT * BATCH, net.layers[0].inputs)).astype(plan.dtype)
-    T = rng.integers(0, net.layers[-1].units, len(X))
-    data, losses = Data(X, T, None), np.empty(count)
-    rates = np.full(count, 0.01)
-    made = BACKEND.train_steps(
-        plan, losses, data, Order("sequence"), BATCH, first, count, rates, 0, 7
+    data = Data(X, rng.integers(0, net.layers[-1].units, len(X)), None)
+    rates = np.full(COUNT, 0.01)
+    assert made == BACKEND.train_steps(
+        plan, np.empty(COUNT), data, Order("sequence"), BATCH, 0, COUNT, rates, 0, 7
     )
-    assert made == count
 
 
 def _network(**options: Any) -> Network:
@@ -153,11 +152,7 @@ def test_without_an_update_there_is_nothing_to_go_back_to(
 
     with monkeypatch.context() as patch:
         patch.setattr(steps, "_run", interrupted)
-        data = Data(rng.normal(size=(BATCH, 5)), rng.integers(0, 3, BATCH), None)
-        made = BACKEND.train_steps(
-            plan, np.empty(1), data, Order("sequence"), BATCH, 0, 1, np.ones(1), 0, 7
-        )
-    assert made == 0
+        _train(plan, rng, made=0)
     assert plan.backup.due
     assert not plan.looked
     plan.restore(snapshot)

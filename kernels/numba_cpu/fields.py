@@ -45,6 +45,9 @@ LAYER_NUMBERS = 2
 """Per layer in the numbers: the activation's constant and 1/(1 - dropout)."""
 THREAD_NUMBERS = 16
 """Per thread: the numbers of an update, on cache lines of their own."""
+LOOKED = 12
+"""Where it stands in these: how many runs of what the last update has written are not finite, or
+NaN where nobody looked; see `keeping`."""
 THREAD_FLAGS = 64
 """Integers of a thread: its barrier count on a cache line of its own, then the round keys."""
 WAITED, COUNTED, SINCE, APART, LEFT = 1, 2, 3, 4, 5
@@ -65,10 +68,6 @@ LOGITS, OUTPUTS, LOSS_ONLY = range(3)
 
 EVALUATION, GRADIENT_ONLY, UPDATING = range(3)
 """TRAINING: running statistics; batch statistics; batch statistics that move the running ones."""
-
-LOOKED = 12
-"""Of a thread's numbers: how many lines of what its last update has written are not finite, or NaN
-where nobody looked; see `keeping`."""
 
 NEVER, POSSIBLE, WANTED = range(3)
 """HALT: whether a call can be told to leave its work undone, and whether it is."""

@@ -31,7 +31,6 @@ DOUBLE = (0x7FF0000000000000, 0x0008000000000000)
 CARRIED = 0x4000000040000000
 """Half of what stands above the exponents."""
 
-
 FEW = 1 << 12
 """Numbers below which they are not summed up: to keep NumPy from warning takes longer."""
 
