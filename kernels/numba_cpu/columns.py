@@ -13,36 +13,33 @@ from .intrinsics import at, lanes, like
 from .jit import DOUBLES, INTEGER, INTEGERS, POINTER, REAL, family, inline
 from .memory import layer_of, parameter, run_of
 from .normalization import BATCH, NONE, column_moments, move_running, spread_of
-from .tiles import column_absolute, column_dot, column_sum
+from .products import column_sums
+from .tiles import column_absolute, column_dot
 from .updates import trust_ratio, trust_run
 
 
 @inline
-def column_gradients(m, t, layer, p, training, rows):
-    """Gradients of one panel's biases and other per-column parameters.
+def column_gradients(m, t, layer, first, stop, training, rows):
+    """Gradients of biases and other per-column parameters of panels first ... stop.
 
     A bias before batch statistics has gradient 0; its rounding noise would become whole steps of
     Adam.
     """
     v = lanes(m)
     stride = t[fields.CAPACITY] * v
-    g = at(m, t[fields.GRADIENT] + p * v)
+    g, place, panels = at(m, t[fields.GRADIENT] + first * v), first * stride, stop - first
     if training and layer[fields.NORM] == BATCH:
-        for j in range(v):
+        for j in range(panels * v):
             g[layer[fields.B] + j] = like(m, 0.0)
     else:
-        _columns(at(g, layer[fields.B]), at(m, layer[fields.DZ] + p * stride), rows)
+        column_sums(at(g, layer[fields.B]), at(m, layer[fields.DZ] + place), stride, rows, panels)
         if layer[fields.NORM] != NONE:
-            normalization_columns(m, t, layer, p, rows)
+            for p in range(first, stop):
+                normalization_columns(m, t, layer, p, rows)
     if layer[fields.U] != layer[fields.B]:
-        _columns(at(g, layer[fields.U]), at(m, layer[fields.DU] + p * stride), rows)
+        column_sums(at(g, layer[fields.U]), at(m, layer[fields.DU] + place), stride, rows, panels)
     if layer[fields.V] != layer[fields.B]:
-        _columns(at(g, layer[fields.V]), at(m, layer[fields.DV] + p * stride), rows)
-
-
-@inline
-def _columns(out, x, rows):
-    column_sum(out, x, x, rows)
+        column_sums(at(g, layer[fields.V]), at(m, layer[fields.DV] + place), stride, rows, panels)
 
 
 @inline
@@ -53,7 +50,7 @@ def normalization_columns(m, t, layer, p, rows):
     g = at(m, t[fields.GRADIENT] + p * v)
     dy = at(m, layer[fields.DY] + place)
     column_dot(at(g, layer[fields.SCALE]), dy, at(m, layer[fields.HAT] + place), rows)
-    _columns(at(g, layer[fields.SHIFT]), dy, rows)
+    column_sums(at(g, layer[fields.SHIFT]), dy, 0, rows, 1)
 
 
 @family(types.void, POINTER, INTEGERS, INTEGER, INTEGER, INTEGER, INTEGER)

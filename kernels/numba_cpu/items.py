@@ -156,8 +156,7 @@ def gradient_items(m, t, f, share, training, rows, first, stop):
             g = at(m, t[fields.GRADIENT] + layer[fields.W] + tile_at(layer, p0, low, v))
             _item_gradient(m, t, f, layer, g, stride, share, rows, low, high, p0, p1, 0, 0, 0)
             if low == 0:
-                for p in range(p0, p1):
-                    column_gradients(m, t, layer, p, training, rows)
+                column_gradients(m, t, layer, p0, p1, training, rows)
         position += layer[fields.ITEMS]
 
 
@@ -183,16 +182,17 @@ def clip_items(m, t, f, first, stop):
             for p in range(p0, p1):
                 g = at(m, t[fields.GRADIENT] + layer[fields.W] + tile_at(layer, p, low, v))
                 _clip(g, limit, (high - low) * v * v)
-                if low == 0:
-                    _clip_column(m, t, layer, limit, p)
+            if low == 0:
+                _clip_columns(m, t, layer, limit, p0, p1)
         position += layer[fields.ITEMS]
 
 
 @inline
-def _clip_column(m, t, layer, limit, p):
+def _clip_columns(m, t, layer, limit, first, stop):
     v = lanes(m)
     for k in range(layer[fields.VECTORS]):
-        _clip(at(m, t[fields.GRADIENT] + layer[fields.VECTOR + k] + p * v), limit, v)
+        g = at(m, t[fields.GRADIENT] + layer[fields.VECTOR + k] + first * v)
+        _clip(g, limit, (stop - first) * v)
 
 
 @inline
@@ -244,15 +244,16 @@ def _update_panel(m, t, number, layer, g, numbers, factor, p, low, high):
 
 
 @inline
-def update_column(m, t, layer, numbers, factor, p):
-    """Update all that belongs to a layer's panel p of columns."""
+def update_columns(m, t, layer, numbers, factor, first, stop):
+    """Update all that belongs to columns: panels first ... stop of a layer."""
     v = lanes(m)
+    n = (stop - first) * v
     for k in range(layer[fields.VECTORS]):
-        offset = layer[fields.VECTOR + k] + p * v
+        offset = layer[fields.VECTOR + k] + first * v
         g = at(m, t[fields.GRADIENT] + offset)
-        _update(m, t, t[fields.VECTOR_UPDATE], offset, g, numbers, factor, v)
+        _update(m, t, t[fields.VECTOR_UPDATE], offset, g, numbers, factor, n)
     if layer[fields.BETA]:
-        _raise_to_floor(parameter(m, t, layer[fields.V] + p * v), v)
+        _raise_to_floor(parameter(m, t, layer[fields.V] + first * v), n)
 
 
 @family(types.void, POINTER, INTEGERS, DOUBLES, DOUBLES, types.float64, INTEGER, INTEGER)
@@ -270,8 +271,8 @@ def update_items(m, t, f, numbers, factor, first, stop):
             for p in range(p0, p1):
                 g = at(m, t[fields.GRADIENT] + layer[fields.W] + tile_at(layer, p, low, v))
                 _update_panel(m, t, number, layer, g, numbers, factor, p, low, high)
-                if low == 0:
-                    update_column(m, t, layer, numbers, factor, p)
+            if low == 0:
+                update_columns(m, t, layer, numbers, factor, p0, p1)
         position += layer[fields.ITEMS]
 
 
@@ -327,11 +328,11 @@ def train_items(
             for p in range(p0, p1):
                 g = at(scratch, (p - p0) * stride)
                 _update_panel(m, t, number, layer, g, numbers, 1.0, p, low, high)
-                if low == 0:
-                    column_gradients(m, t, layer, p, 1, rows)
-                    if f[fields.CLIP_VALUE] > 0.0:
-                        _clip_column(m, t, layer, limit, p)
-                    update_column(m, t, layer, numbers, 1.0, p)
+            if low == 0:
+                column_gradients(m, t, layer, p0, p1, 1, rows)
+                if f[fields.CLIP_VALUE] > 0.0:
+                    _clip_columns(m, t, layer, limit, p0, p1)
+                update_columns(m, t, layer, numbers, 1.0, p0, p1)
         position += layer[fields.ITEMS]
 
 

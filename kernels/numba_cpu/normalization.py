@@ -15,8 +15,8 @@ from ..contract import NORMALIZATION_EPSILON, RUNNING_MOMENTUM, Array, Normaliza
 from .calls import destination
 from .intrinsics import at, fma, lanes, like, pointer_to
 from .jit import INTEGER, POINTER, entry, family, inline, prepare
-from .products import from_panels, to_panels
-from .tiles import column_dot, column_sum
+from .products import column_sums, from_panels, to_panels
+from .tiles import column_dot
 from .updates import root
 
 NONE, BATCH, LAYER = range(3)
@@ -27,7 +27,7 @@ CODES = {None: NONE, "batch": BATCH, "layer": LAYER}
 def column_moments(mean, variance, z, rows):
     """Mean and biased variance of one panel's columns; z is shifted to mean 0."""
     v = lanes(z)
-    column_sum(mean, z, z, rows)
+    column_sums(mean, z, 0, rows, 1)
     for j in range(v):
         mean[j] = mean[j] / like(z, rows)
     for r in range(rows):
@@ -171,7 +171,7 @@ def _backward_entry(code, one, dz, dscale, dshift, dy, hat, spread, scale, rows,
     for p in range(panels):
         run = at(dY, p * stride)
         column_dot(at(dSCALE, p * v), run, at(HAT, p * stride), rows)
-        column_sum(at(dSHIFT, p * v), run, run, rows)
+        column_sums(at(dSHIFT, p * v), run, 0, rows, 1)
     if code == LAYER:
         layer_gradient(dZ, dY, HAT, SPREAD, SCALE, rows, panels, panels, columns, stride)
     else:

@@ -20,7 +20,7 @@ from .forward_rows import (
     prefetch_rows,
 )
 from .intrinsics import at, lanes, like, pointer_to
-from .items import filled_numbers, items_share, train_items, update_column
+from .items import filled_numbers, items_share, train_items, update_columns
 from .jit import DOUBLES, INTEGERS, POINTER, family, inline
 from .memory import activation_input, layer_of, parameter, scratch_of
 from .normalization import NONE
@@ -102,9 +102,8 @@ def train_online(m, t, f, flags):
             train_items(m, t, f, mine, scratch, none, 1, 0, items, 0, 0, 0)
             continue
         train_items(m, t, f, mine, scratch, none, 1, own, items, 0, 0, 0)
-        for p in range(lowest[fields.PANELS]):
-            column_gradients(m, t, lowest, p, 1, 1)
-            update_column(m, t, lowest, mine, 1.0, p)
+        column_gradients(m, t, lowest, 0, lowest[fields.PANELS], 1, 1)
+        update_columns(m, t, lowest, mine, 1.0, 0, lowest[fields.PANELS])
         if place == first:
             x = _row_in_line(m, t, one, place)
         following = _row_in_line(m, t, one, place + 1)

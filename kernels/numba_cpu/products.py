@@ -27,7 +27,7 @@ from .tiles import (
     TILE_ROWS,
     TILES,
     WEIGHT_TILES,
-    column_sum,
+    sums_tile,
     transpose_tile,
 )
 
@@ -284,10 +284,10 @@ def transpose_tiles(wt, w, in_panels, out_panels, first, stop):
 
 @inline
 def column_sums(out, x, stride, rows, panels):
-    """Sums of each column over the rows, panel by panel."""
-    for p in range(panels):
-        run = at(x, p * stride)
-        column_sum(at(out, p * lanes(x)), run, run, rows)
+    """Sums of each column over the rows; stride is from panel to panel of x."""
+    for p in range(0, panels, TILE_PANELS):
+        last = min(panels - p, TILE_PANELS) - 1
+        sums_tile(at(out, p * lanes(x)), at(x, p * stride), stride, rows, last)
 
 
 @entry
