@@ -27,6 +27,7 @@ net.predict(X[:1])
 predicted = time.perf_counter()
 print(json.dumps([imported - started, trained - started, predicted - started]))
 """
+BYTECODE = "import fastmlp.network, fastmlp.kernels.numba_cpu"
 NAMES = ("import", "first epoch", "first prediction")
 
 
@@ -43,6 +44,7 @@ def main() -> None:
     arguments = parser.parse_args()
     repeats = 1 if arguments.quick else arguments.repeats
     results = {}
+    python("-c", BYTECODE)
     for dtype in ("float32", "float64"):
         runs: dict[str, list[dict[str, float]]] = {"cold": [], "cached": []}
         for _ in range(repeats):

@@ -142,6 +142,8 @@ def times_of(found: Mapping[str, Any]) -> str:
 def python(*words: str, **environment: str) -> str:
     """Run Python in a new process; return what it prints.
 
+    It keeps bytecode, as every installed package has it: to compile our modules anew took 0.2 s.
+
     Raises
     ------
     RuntimeError
@@ -149,7 +151,7 @@ def python(*words: str, **environment: str) -> str:
     """
     result = subprocess.run(
         [sys.executable, *words],
-        env={**os.environ, **environment},
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "", **environment},
         capture_output=True,
         text=True,
         check=False,

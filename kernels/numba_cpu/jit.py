@@ -41,6 +41,7 @@ from numba.extending import lower_builtin
 
 from ..interrupts import deferred
 from . import compiling
+from .lighter import spare_scipy
 
 REAL = "real"
 POINTER = "real*"
@@ -163,6 +164,7 @@ class Entry:
         compiled = self._compiled.get(dtype)
         if compiled is None:
             with _lock:
+                spare_scipy()
                 compiled = numba.njit(nogil=True, **_OPTIONS)(self.function)
                 _enable_cache(compiled, dtype)
                 compiled = self._compiled.setdefault(dtype, compiled)
@@ -219,6 +221,7 @@ class Family:
                 self._compile(dtype)
 
     def _compile(self, dtype: str) -> None:
+        spare_scipy()
         real = PRECISIONS[dtype]
         sig = self.signature(real)
         compiled = CFunc(self.function, (sig.args, sig.return_type), {}, dict(_OPTIONS))
