@@ -20,8 +20,8 @@ from .intrinsics import (
 from .jit import INTEGER, INTEGERS, POINTER, entry, family, inline, prepare
 from .rows import row_address, row_at
 from .tiles import (
-    HALF_ROWS,
     HALF_TILES,
+    LONE_ROWS,
     ROW_TILES,
     TILE_PANELS,
     TILE_ROWS,
@@ -97,9 +97,10 @@ def _add_products(
     each panel of A. If `asking`, so are the rows of a panel at `goal`.
     """
     v = lanes(z)
-    for r in range(0, rows, TILE_ROWS):
+    step = LONE_ROWS if panels == 1 else TILE_ROWS
+    for r in range(0, rows, step):
         out, first, x, last = at(z, r * v), at(start, by_row * r * v), at(a, r * v), rows - 1 - r
-        if last < HALF_ROWS:
+        if last < step // 2:
             if panels >= TILE_PANELS:
                 _half_3(out, z_to, first, start_to, by_row, x, a_to, w, w_to, k, last, ahead, pace)
             elif panels == 2:
@@ -114,7 +115,7 @@ def _add_products(
             _tile_1(out, z_to, first, start_to, by_row, x, a_to, w, w_to, k, last, ahead, pace)
         ahead = at(ahead, pace * (k // v) * v)
         if asking:
-            for row in range(r, r + TILE_ROWS):
+            for row in range(r, r + step):
                 prefetch(at(goal, row * v))
 
 
@@ -248,17 +249,19 @@ def weight_tiles(
     for first in range(0, max(rows, 1), GRADIENT_ROWS):  # no rows: zeros
         n, delta, passes = min(GRADIENT_ROWS, rows - first), at(dz, first * v), 0
         line = address_of(at(dz, v)) - address_of(dz)
+        row_pace = (t[ROW_BYTES] + n - 1) // n if place < stop else 0
+        run_pace = tiles * v * line // n if runs else 0
         for tile in range(tiles):
             out, x = at(g, tile * v * v), at(a, tile * a_stride + first * v)
             step = v if panels == 1 else TILE_ROWS
             for i in range(0, v, step):
                 goal, x_i = at(out, i * v), at(x, i)
                 if place < stop:
-                    ahead, pace = row_address(t, row_at(t, place)), (t[ROW_BYTES] + n - 1) // n
+                    ahead, pace = row_address(t, row_at(t, place)), row_pace
                     apart, place = 0, place + 1
                 elif first + n >= rows and 0 <= 2 * (passes - panels) < runs:
                     run = 2 * (passes - panels)
-                    ahead, pace = _run_at(w, w_stride, far, panels, run), tiles * v * line // n
+                    ahead, pace = _run_at(w, w_stride, far, panels, run), run_pace
                     apart = _run_at(w, w_stride, far, panels, min(run + 1, runs - 1)) - ahead
                 else:
                     row = first + n if first + n < rows else 0

@@ -31,7 +31,8 @@ TILE_ROWS, TILE_PANELS = (8 if REGISTERS == 32 else 4), 3
 14 x 2 and 6 x 2 were slower. On a Zen 3 core (AVX2) 4 x 2 reaches 82 GFLOP/s, 4 x 3 reaches 92.
 """
 
-HALF_ROWS = TILE_ROWS // 2
+LONE_ROWS = 8
+"""Of a tile with one panel: with 4, each sum would wait for the one before it."""
 
 _INT = ir.IntType(64)
 
@@ -334,8 +335,9 @@ def revisiting_tile(panels: int) -> Any:
     return tile
 
 
-TILES = {panels: product_tile(TILE_ROWS, panels) for panels in range(1, TILE_PANELS + 1)}
-HALF_TILES = {panels: product_tile(HALF_ROWS, panels) for panels in range(1, TILE_PANELS + 1)}
+ROWS = {panels: LONE_ROWS if panels == 1 else TILE_ROWS for panels in range(1, TILE_PANELS + 1)}
+TILES = {panels: product_tile(rows, panels) for panels, rows in ROWS.items()}
+HALF_TILES = {panels: product_tile(rows // 2, panels) for panels, rows in ROWS.items()}
 """For the last rows (784-100-10, 100 rows: 2 to 3 % faster)."""
 ROW_TILES = {panels: product_tile(1, panels) for panels in (1, 2, 4)}
 """For a single row: each panel is one chain of additions, and several run side by side."""
