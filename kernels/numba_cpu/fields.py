@@ -18,9 +18,13 @@ BLOCK = 64
 CACHE_LINE = 64
 """Bytes."""
 
-ITEM_TILES, FEW_TILES, MANY_TILES = 4, 2, 2048
-"""Input panels of an item: the second number in layers with fewer tiles than the third, so that
-threads can share them evenly (784-100-10 on two threads: 188 against 162 tiles with 4)."""
+ITEM_INPUTS = 64
+"""Inputs of an item: 4 panels with vectors of 16 numbers, 8 with 8 of them (4 there took 3 to 20 %
+longer from 13-32-32-3 to 64-100-10, for all the calls)."""
+FEW_NUMBERS, MANY_TILES = 512, 2048
+"""In layers with fewer tiles than the second number an item has at most so many weights in a panel
+of columns, so that threads can share them evenly (784-100-10 on two threads, vectors of 16: 188
+against 162 tiles with items of 64 inputs)."""
 
 # fmt: off
 (LAYERS, CAPACITY, LOSS, JOINED, MEAN_OVER_ROWS, PENALTY_PER_ROW, PENALIZED, UPDATE,

@@ -29,7 +29,9 @@ from .updates import TRUST, fill_numbers, trusts, update_run
 def items_of(layer: Layer, lanes: int) -> list[tuple[int, int, int, int]]:
     """Input panels low ... high and panels of columns p0 ... p1 of a layer's items."""
     inputs, panels = -(-layer.inputs // lanes), layer.pieces * -(-layer.units // lanes)
-    own = fields.FEW_TILES if inputs * panels < fields.MANY_TILES else fields.ITEM_TILES
+    own = fields.ITEM_INPUTS // lanes
+    if inputs * panels < fields.MANY_TILES:
+        own = min(own, max(fields.FEW_NUMBERS // lanes**2, 1))
     return [
         (*block, *group)
         for block in _parts(inputs, -(-inputs // own))

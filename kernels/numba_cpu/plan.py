@@ -344,7 +344,7 @@ def _place_scratch(table: Array, lines: Array, memory: Allocator, team: int, lan
     table[fields.SCRATCH_TERMS] = table[fields.SCRATCH_DA] + room
     table[fields.SCRATCH_SIZE] = max(
         table[fields.SCRATCH_TERMS] + int(lines[-1, fields.UNIT_PANELS]) * fields.BLOCK * lanes,
-        fields.ITEM_TILES * TILE_PANELS * lanes * lanes,
+        fields.ITEM_INPUTS * TILE_PANELS * lanes,
     )
     table[fields.SCRATCH] = memory.take(team * int(table[fields.SCRATCH_SIZE]))
 
