@@ -38,8 +38,18 @@ def as_generator(seed: object) -> Random:
 
 
 def key64(rng: Random) -> int:
-    """Draw 64 bits: ``rng.bytes(8)``, little-endian."""
-    return int.from_bytes(rng.bytes(8), "little")
+    """Draw 64 bits: ``rng.bytes(8)``, little-endian.
+
+    Those are the next two words of a generator's stream, which its own C functions give in 2 us
+    instead of 10: where an epoch takes 0.1 ms that is seen.
+    """
+    if type(rng) is not np.random.Generator:
+        return int.from_bytes(rng.bytes(8), "little")
+    source = rng.bit_generator.ctypes
+    with rng.bit_generator.lock:
+        low: int = source.next_uint32(source.state)
+        high: int = source.next_uint32(source.state)
+    return low | high << 32
 
 
 def encode(rng: Random) -> dict[str, Any]:

@@ -19,7 +19,9 @@ def spare_scipy() -> None:
         return
     from numba.np import linalg
 
-    ensured = linalg.ensure_blas
+    ensured = getattr(linalg, "ensure_blas", None)
+    if ensured is None:  # another numba, which may look in another way
+        return
     linalg.ensure_blas = _found
     try:
         from numba.np import arraymath

@@ -298,7 +298,7 @@ def _train_part(plan: Plan, way: int, size: int, long: bool) -> int:
         made = int(_run(plan, way, size, long))
     finally:  # another signal's handler may raise when all is done
         plan.backup.due, plan.table[fields.KEPT] = bool(plan.table[fields.KEPT]), 0
-    plan.looked = way == TRAIN and not looked.any()  # NaN is true
+    plan.looked = way == TRAIN and not any(looked.tolist())  # NaN is true
     if _halted(plan) and len(running) and plan.table[fields.DONE] == 0:
         running[:] = before
         plan.fresh = False
