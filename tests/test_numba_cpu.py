@@ -427,7 +427,7 @@ print(A[0, 0])
     before = _python(code, tmp_path, FASTMLP_CACHE_DIR=str(tmp_path / "cache"))
     edited = tmp_path / "kernels" / "numba_cpu" / "elementary.py"
     text = edited.read_text()
-    marker = "return copysign(quotient + rest / d, x)"
+    marker = "return copysign(fma(rest, reciprocal, quotient), x)"
     assert marker in text
     edited.write_text(text.replace(marker, "return copysign(quotient, x) + like(x, 1.0)"))
     after = _python(code, tmp_path, FASTMLP_CACHE_DIR=str(tmp_path / "cache"))
