@@ -28,6 +28,14 @@ class Own(np.random.Generator):
         return super().bytes(length)[::-1]
 
 
+class Stranger:
+    """What NumPy takes for a bit generator, with no more than it asks for."""
+
+    def __init__(self, seed: int):
+        self.inner = np.random.PCG64(seed)
+        self.capsule, self.lock = self.inner.capsule, self.inner.lock
+
+
 def _as_bytes(rng: Any) -> int:
     return int.from_bytes(rng.bytes(8), "little")
 
@@ -48,7 +56,14 @@ def test_a_key_is_the_next_eight_bytes(seed: int, kind: str, draws: list[str]) -
     assert one.random() == other.random()
 
 
-@pytest.mark.parametrize("make", [np.random.RandomState, lambda s: Own(np.random.PCG64(s))])
+@pytest.mark.parametrize(
+    "make",
+    [
+        np.random.RandomState,
+        lambda seed: Own(np.random.PCG64(seed)),
+        lambda seed: np.random.Generator(Stranger(seed)),
+    ],
+)
 def test_other_generators_are_asked_for_bytes(make: Any) -> None:
     one, other = make(5), make(5)
     assert [key64(one) for _ in range(3)] == [_as_bytes(other) for _ in range(3)]

@@ -14,7 +14,7 @@ from .jit import DOUBLES, INTEGER, INTEGERS, POINTER, REAL, family, inline
 from .memory import layer_of, parameter, run_of
 from .normalization import BATCH, NONE, column_moments, move_running, spread_of
 from .products import column_sums
-from .tiles import column_absolute, column_dot
+from .tiles import TILE_PANELS, column_absolute, column_dot
 from .updates import trust_ratio, trust_run
 
 
@@ -49,7 +49,7 @@ def normalization_columns(m, t, layer, p, rows):
     place = p * t[fields.CAPACITY] * v
     g = at(m, t[fields.GRADIENT] + p * v)
     dy = at(m, layer[fields.DY] + place)
-    column_dot(at(g, layer[fields.SCALE]), dy, at(m, layer[fields.HAT] + place), rows)
+    column_dot(at(g, layer[fields.SCALE]), dy, at(m, layer[fields.HAT] + place), 0, rows, 0)
     column_sums(at(g, layer[fields.SHIFT]), dy, 0, rows, 1)
 
 
@@ -82,10 +82,11 @@ def penalty_columns(m, t, first, stop):
     for number in range(t[fields.LAYERS]):
         layer = layer_of(t, number)
         low, high = run_of(position, layer[fields.PANELS], first, stop)
-        for p in range(low, high):
-            w = parameter(m, t, layer[fields.W] + p * layer[fields.IN_PANELS] * v * v)
-            column_absolute(at(m, layer[fields.SUMS] + p * v), w, w, layer[fields.INPUTS])
-            column_dot(at(m, layer[fields.SQUARES] + p * v), w, w, layer[fields.INPUTS])
+        panel, inputs = layer[fields.IN_PANELS] * v * v, layer[fields.INPUTS]
+        for p in range(low, high, TILE_PANELS):
+            w, last = parameter(m, t, layer[fields.W] + p * panel), min(high - p, TILE_PANELS) - 1
+            column_absolute(at(m, layer[fields.SUMS] + p * v), w, w, panel, inputs, last)
+            column_dot(at(m, layer[fields.SQUARES] + p * v), w, w, panel, inputs, last)
         position += layer[fields.PANELS]
 
 

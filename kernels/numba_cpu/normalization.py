@@ -33,7 +33,7 @@ def column_moments(mean, variance, z, rows):
     for r in range(rows):
         for j in range(v):
             z[r * v + j] = z[r * v + j] - mean[j]
-    column_dot(variance, z, z, rows)
+    column_dot(variance, z, z, 0, rows, 0)
     for j in range(v):
         variance[j] = variance[j] / like(z, rows)
 
@@ -170,7 +170,7 @@ def _backward_entry(code, one, dz, dscale, dshift, dy, hat, spread, scale, rows,
     stride = rows * v
     for p in range(panels):
         run = at(dY, p * stride)
-        column_dot(at(dSCALE, p * v), run, at(HAT, p * stride), rows)
+        column_dot(at(dSCALE, p * v), run, at(HAT, p * stride), 0, rows, 0)
         column_sums(at(dSHIFT, p * v), run, 0, rows, 1)
     if code == LAYER:
         layer_gradient(dZ, dY, HAT, SPREAD, SCALE, rows, panels, panels, columns, stride)

@@ -27,7 +27,7 @@ from .tiles import (
     TILE_ROWS,
     TILES,
     WEIGHT_TILES,
-    sums_tile,
+    column_sum,
     transpose_tile,
 )
 
@@ -290,7 +290,8 @@ def column_sums(out, x, stride, rows, panels):
     """Sums of each column over the rows; stride is from panel to panel of x."""
     for p in range(0, panels, TILE_PANELS):
         last = min(panels - p, TILE_PANELS) - 1
-        sums_tile(at(out, p * lanes(x)), at(x, p * stride), stride, rows, last)
+        run = at(x, p * stride)
+        column_sum(at(out, p * lanes(x)), run, run, stride, rows, last)
 
 
 @entry

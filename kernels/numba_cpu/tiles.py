@@ -214,32 +214,47 @@ def _exchanged(builder: Any, lines: list[Any], distance: int) -> list[Any]:
 
 
 def column_tile(term: Any) -> Any:
-    """An intrinsic that sums a term of each row, lane by lane, in row order.
+    """An intrinsic that sums a term of each row for a few panels, lane by lane, in row order.
 
-    columns(out, x, y, rows): term(builder, real, total, x row, y row) gives the new total.
+    columns(out, x, y, stride, rows, last): term(builder, real, total, x row, y row) gives the new
+    total. The panels, `stride` apart in x and y, go side by side: alone, each addition would wait
+    for the one before it. Those beyond `last` repeat that one and write the same values again.
     """
 
     @intrinsic
-    def columns(typingctx, out, x, y, rows):
+    def columns(typingctx, out, x, y, stride, rows, last):
         real = out.dtype
         lanes = VECTOR_BITS // real.bitwidth
 
         def codegen(context, builder, sig, args):
-            out, x, y, rows = args
-            (total,) = _accumulators(builder, real, 1)
-            builder.store(ir.Constant(llvm_vector(real), None), total)
+            out, x, y, stride, rows, last = args
+            sums = _accumulators(builder, real, TILE_PANELS)
+            panels = []
+            for v, total in enumerate(sums):
+                builder.store(ir.Constant(llvm_vector(real), None), total)
+                within = builder.icmp_signed("<", _INT(v), last)
+                panels.append(builder.select(within, _INT(v), last))
+            runs = [[_offset(builder, p, stride, panel) for p in (x, y)] for panel in panels]
             with cgutils.for_range(builder, rows) as row:
-                lines = [
-                    load_vector(builder, real, _offset(builder, p, row.index, lanes))
-                    for p in (x, y)
-                ]
-                builder.store(term(builder, real, builder.load(total), *lines), total)
-            store_vector(builder, real, builder.load(total), out)
+                for total, pair in zip(sums, runs, strict=True):
+                    lines = [
+                        load_vector(builder, real, _offset(builder, run, row.index, lanes))
+                        for run in pair
+                    ]
+                    builder.store(term(builder, real, builder.load(total), *lines), total)
+            for total, panel in zip(sums, panels, strict=True):
+                target = _offset(builder, out, panel, lanes)
+                store_vector(builder, real, builder.load(total), target)
             return context.get_dummy_value()
 
-        return types.void(out, x, x, types.int64), codegen
+        integer = types.int64
+        return types.void(out, x, x, integer, integer, integer), codegen
 
     return columns
+
+
+def _sum(builder: Any, real: Any, total: Any, x: Any, y: Any) -> Any:
+    return builder.fadd(total, x)
 
 
 def _dot(builder: Any, real: Any, total: Any, x: Any, y: Any) -> Any:
@@ -250,41 +265,12 @@ def _absolute(builder: Any, real: Any, total: Any, x: Any, y: Any) -> Any:
     return builder.fadd(total, call_llvm(builder, "fabs", llvm_vector(real), [x]))
 
 
+column_sum = column_tile(_sum)
+"""Sum of x; y is not used."""
 column_dot = column_tile(_dot)
 """Sum of x y."""
 column_absolute = column_tile(_absolute)
 """Sum of |x|; y is not used."""
-
-
-@intrinsic
-def sums_tile(typingctx, out, x, stride, rows, last):
-    """Sums of a few panels' columns in row order, side by side: alone, each addition waits.
-
-    `stride` is from panel to panel of x. Panels beyond `last` repeat that one and write the same
-    values again.
-    """
-    real = out.dtype
-    lanes = VECTOR_BITS // real.bitwidth
-
-    def codegen(context, builder, sig, args):
-        out, x, stride, rows, last = args
-        sums = _accumulators(builder, real, TILE_PANELS)
-        panels = []
-        for v in range(TILE_PANELS):
-            builder.store(ir.Constant(llvm_vector(real), None), sums[v])
-            within = builder.icmp_signed("<", _INT(v), last)
-            panels.append(builder.select(within, _INT(v), last))
-        runs = [_offset(builder, x, stride, panel) for panel in panels]
-        with cgutils.for_range(builder, rows) as row:
-            for total, run in zip(sums, runs, strict=True):
-                line = load_vector(builder, real, _offset(builder, run, row.index, lanes))
-                builder.store(builder.fadd(builder.load(total), line), total)
-        for total, panel in zip(sums, panels, strict=True):
-            target = _offset(builder, out, panel, lanes)
-            store_vector(builder, real, builder.load(total), target)
-        return context.get_dummy_value()
-
-    return types.void(out, x, types.int64, types.int64, types.int64), codegen
 
 
 def revisiting_tile(panels: int) -> Any:
