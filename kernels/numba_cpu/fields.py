@@ -21,10 +21,6 @@ CACHE_LINE = 64
 ITEM_INPUTS = 64
 """Inputs of an item: 4 panels with vectors of 16 numbers, 8 with 8 of them (4 there took 3 to 20 %
 longer from 13-32-32-3 to 64-100-10, for all the calls)."""
-FEW_NUMBERS, MANY_TILES = 512, 2048
-"""In layers with fewer tiles than the second number an item has at most so many weights in a panel
-of columns, so that threads can share them evenly (784-100-10 on two threads, vectors of 16: 188
-against 162 tiles with items of 64 inputs)."""
 
 # fmt: off
 (LAYERS, CAPACITY, LOSS, JOINED, MEAN_OVER_ROWS, PENALTY_PER_ROW, PENALIZED, UPDATE,
@@ -33,7 +29,8 @@ against 162 tiles with items of 64 inputs)."""
  ROW_LOSSES, ZEROS, SCRATCH, SCRATCH_SIZE, SCRATCH_DA, SCRATCH_TERMS, TILES, COLUMN_PANELS,
  X, LABELS, DENSE, SAMPLE_WEIGHTS, INDEX, ORDER, ORDER_KEY, ROWS, BATCH_ROWS, FIRST, COUNT,
  STEP, KEY, RATES, LOSSES_OUT, OUT, MODE, TRAINING, LISTED_ROWS, NARROW, RING, WINDOW, PATIENCE,
- DONE, HALT, TWO_PASSES, RUNNING, ROW_KIND, ROW_BYTES, LINES, ITEM_LINES, KEPT, LOOKING) = range(61)
+ DONE, HALT, TWO_PASSES, RUNNING, ROW_KIND, ROW_BYTES, LINES, ITEM_LINES, SHARES, SHARE_STARTS,
+ TEAM, KEPT, LOOKING) = range(64)
 HEADER = 64
 (INPUTS, UNITS, PIECES, IN_PANELS, UNIT_PANELS, PANELS, ACTIVATION, NORM, DROPS, THRESHOLD,
  KEEPS_Y, W, B, U, V, SCALE, SHIFT, BETA, WT, LAYER_INPUT, Y, HAT, A, OUTPUT, DY, DZ, MASK, DU, DV,

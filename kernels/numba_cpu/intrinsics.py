@@ -166,7 +166,7 @@ def copy_vector(typingctx, target, source):
     return types.void(target, target), codegen
 
 
-def ask_for(builder: Any, pointer: Any) -> None:
+def ask_for(builder: Any, pointer: Any, to_write: bool = False) -> None:
     """Emit a prefetch of the cache line at `pointer` into the second level."""
     word, byte = ir.IntType(32), ir.IntType(8).as_pointer()
     ask = cgutils.get_or_insert_function(
@@ -174,8 +174,8 @@ def ask_for(builder: Any, pointer: Any) -> None:
         ir.FunctionType(ir.VoidType(), [byte, word, word, word]),
         "llvm.prefetch.p0i8",
     )
-    read, second_level, data = word(0), word(2), word(1)
-    builder.call(ask, [builder.bitcast(pointer, byte), read, second_level, data])
+    intent, second_level, data = word(int(to_write)), word(2), word(1)
+    builder.call(ask, [builder.bitcast(pointer, byte), intent, second_level, data])
 
 
 @intrinsic
@@ -184,6 +184,17 @@ def prefetch(typingctx, pointer):
 
     def codegen(context, builder, sig, args):
         ask_for(builder, args[0])
+        return context.get_dummy_value()
+
+    return types.void(pointer), codegen
+
+
+@intrinsic
+def prefetch_to_write(typingctx, pointer):
+    """Ask for the cache line at `pointer` to be this core's alone, for it will be written to."""
+
+    def codegen(context, builder, sig, args):
+        ask_for(builder, args[0], to_write=True)
         return context.get_dummy_value()
 
     return types.void(pointer), codegen

@@ -1,53 +1,24 @@
-"""What happens to items: a few square tiles of the weights that follow one another.
+"""What happens to items, which `sharing` has listed: gradients, clipping, updates.
 
-Items count from the first layer to the last. A layer's input panels are cut into blocks, its panels
-of columns into groups; an item is a block in a group, groups fastest: the block of inputs is read
-once and stays in the cache, and a thread's share of items needs little of what other threads have
-gathered. What belongs to columns (biases and the like) is done with the first block.
+What belongs to columns (biases and the like) is done with the first block of inputs.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from numba.core import types
-from numpy.typing import NDArray
 
-from ..contract import Layer, Network
 from . import fields
 from .columns import column_gradients, layer_trust
 from .forward_rows import prefetch_rows
-from .intrinsics import at, integers_at, lane_count, lanes, like
+from .gradients import passes_of, weight_tiles
+from .intrinsics import at, integers_at, lanes, like
 from .jit import DOUBLES, INTEGER, INTEGERS, POINTER, REAL, family, inline
 from .keeping import keep_run, look_at_run
 from .memory import layer_of, parameter, run_of
-from .products import BEYOND_THE_CACHE, passes_of, transpose_tiles, weight_tiles
+from .products import BEYOND_THE_CACHE, transpose_tiles
 from .team import halting
-from .tiles import TILE_PANELS
 from .updates import TRUST, fill_numbers, trusts, update_run
-
-
-def items_of(layer: Layer, lanes: int) -> list[tuple[int, int, int, int]]:
-    """Input panels low ... high and panels of columns p0 ... p1 of a layer's items."""
-    inputs, panels = -(-layer.inputs // lanes), layer.pieces * -(-layer.units // lanes)
-    own = fields.ITEM_INPUTS // lanes
-    if inputs * panels < fields.MANY_TILES:
-        own = min(own, max(fields.FEW_NUMBERS // lanes**2, 1))
-    return [
-        (*block, *group)
-        for block in _parts(inputs, -(-inputs // own))
-        for group in _parts(panels, -(-panels // TILE_PANELS))
-    ]
-
-
-def _parts(count: int, parts: int) -> list[tuple[int, int]]:
-    """First and last of `count` things in parts that are as even as they can be."""
-    return [(count * i // parts, count * (i + 1) // parts) for i in range(parts)]
-
-
-def list_items(network: Network, dtype: str) -> NDArray[np.int64]:
-    """All items, a line of `fields.ITEM_FIELDS` integers for each."""
-    lanes = lane_count(dtype)
-    return np.array([line for layer in network.layers for line in items_of(layer, lanes)], np.int64)
 
 
 @inline
@@ -59,29 +30,6 @@ def filled_numbers(t, f, thread, rate, step):
     fill_numbers(mine, at(f, fields.RULE), rate, step)
     mine[fields.LOOKED] = 0.0 if t[fields.LOOKING] else np.nan
     return mine
-
-
-@inline
-def _item_near(t, tile):
-    """The item that begins next to the `tile`-th tile of the network."""
-    items = 0
-    for number in range(t[fields.LAYERS]):
-        layer = layer_of(t, number)
-        tiles = layer[fields.IN_PANELS] * layer[fields.PANELS]
-        if tile < tiles:
-            return items + (layer[fields.ITEMS] * tile + tiles // 2) // tiles
-        tile -= tiles
-        items += layer[fields.ITEMS]
-    return items
-
-
-@inline
-def items_share(t, thread, team):
-    """First and last of a thread's items: each thread has about as many tiles as the others."""
-    tiles = t[fields.TILES]
-    if team == 1:
-        return 0, _item_near(t, tiles)
-    return _item_near(t, tiles * thread // team), _item_near(t, tiles * (thread + 1) // team)
 
 
 @inline

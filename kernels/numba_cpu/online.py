@@ -20,12 +20,13 @@ from .forward_rows import (
     prefetch_rows,
 )
 from .intrinsics import at, lanes, like, pointer_to
-from .items import filled_numbers, items_share, train_items, update_columns
+from .items import filled_numbers, train_items, update_columns
 from .jit import DOUBLES, INTEGERS, POINTER, family, inline
 from .memory import activation_input, layer_of, parameter, scratch_of
 from .normalization import NONE
 from .random import fill_round_keys
 from .rows import OWN, convert_row, row_address, row_at
+from .sharing import items_share
 from .tiles import REVISITING_TILES
 
 _tile_1, _tile_2, _tile_4 = REVISITING_TILES[1], REVISITING_TILES[2], REVISITING_TILES[4]

@@ -28,18 +28,20 @@ from .items import (
     clip_items,
     filled_numbers,
     gradient_items,
-    items_share,
     train_items,
     update_items,
 )
 from .jit import DOUBLES, INTEGER, INTEGERS, POINTER, family, inline
 from .memory import batch_normalized_after, batch_normalized_before, layer_of, scratch_of
 from .random import fill_round_keys
+from .sharing import items_share
 from .team import given_up, halting, meet, share_of, tell, watch
+from .tiles import TILE_ROWS
 from .updates import trusts
 
-ROWS_TOGETHER = 4
-"""Threads share rows out by so many: half a tile."""
+ROWS_TOGETHER = TILE_ROWS // 2
+"""Threads share rows out by so many: half a tile (by whole ones of 4, 784-100-10 with 100 rows gave
+48 to one thread and 52 to the other)."""
 
 GATHERED = 1 << 16
 """Rows that a thread gathers between two looks at Ctrl-C."""
@@ -303,8 +305,9 @@ def train_team(m, t, f, flags, thread, team):
     listed = t[fields.FIRST] * t[fields.BATCH_ROWS]
     listed = _order_batch(m, t, flags, thread, team, t[fields.FIRST], listed)[2]
     for b in range(t[fields.COUNT]):
-        if thread == 0:
-            t[fields.LOOKING] = 1 if b == t[fields.COUNT] - 1 else 0
+        looking = 1 if b == t[fields.COUNT] - 1 else 0
+        if thread == 0 and t[fields.LOOKING] != looking:  # others read its cache line all the time
+            t[fields.LOOKING] = looking
         number = t[fields.FIRST] + b
         start, rows = number * t[fields.BATCH_ROWS], _batch_rows(t, number)
         if _weightless(m, t, flags, thread, team, start, rows):
@@ -330,7 +333,7 @@ def train_team(m, t, f, flags, thread, team):
         if thread == 0 and team > 1:
             watch(flags, team, t[fields.WINDOW], t[fields.PATIENCE])
         meet(flags, thread, team)
-        if thread == 0:
+        if thread == 0 and t[fields.KEPT]:
             t[fields.KEPT] = 0  # this update has saved all; nobody reads it before the next meeting
         if flags[fields.APART]:
             break

@@ -18,11 +18,11 @@ from ..forks import tell_after_fork
 from ..layout import Segment, parameter_segments, running_segments
 from . import activations, fields, losses, normalization, updates
 from .intrinsics import lane_count
-from .items import items_of, list_items
 from .jit import prepare
 from .keeping import Backup, all_finite
 from .products import FAR, to_panels
 from .room import Allocator, aligned, places
+from .sharing import Items
 from .team import Company
 from .tiles import TILE_PANELS
 from .work import LONG, heft, padded
@@ -41,7 +41,7 @@ class Plan:
         self.after_fork()
         tell_after_fork(self)
         self.company = Company()
-        self.items = list_items(network, dtype)
+        self.items = Items(network, dtype)
         self.segments = parameter_segments(network)
         self.running = running_segments(network)
         self.capacity = 0
@@ -78,7 +78,7 @@ class Plan:
         ring = 1 << (capacity + max(capacity, fields.LISTED_AHEAD) - 1).bit_length()
         self.listed_rows = np.zeros(2 * ring, np.int64)
         table[fields.LISTED_ROWS], table[fields.RING] = self.listed_rows.ctypes.data, ring
-        table[fields.ITEM_LINES] = self.items.ctypes.data
+        self.items.list_in(table)
         blocks = (memory, table, numbers, self.flags)
         self.addresses = tuple(block.ctypes.data for block in blocks)
         self.fresh = False
@@ -268,7 +268,6 @@ def _describe(line: Array, layer: Layer, lanes: int) -> None:
     line[fields.IN_PANELS] = -(-layer.inputs // lanes)
     line[fields.UNIT_PANELS] = -(-layer.units // lanes)
     line[fields.PANELS] = layer.pieces * line[fields.UNIT_PANELS]
-    line[fields.ITEMS] = len(items_of(layer, lanes))
     line[fields.ACTIVATION] = activations.CODES[layer.activation]
     line[fields.NORM] = normalization.CODES[layer.normalization]
     line[fields.BETA] = layer.activation == "mpelu"

@@ -6,9 +6,8 @@ import numpy as np
 from numba.core import types
 
 from ..contract import Array
-from .fields import ROW_BYTES
+from .gradients import weight_tiles
 from .intrinsics import (
-    address_of,
     at,
     copy_vector,
     integers_at,
@@ -17,8 +16,7 @@ from .intrinsics import (
     pointer_to,
     prefetch,
 )
-from .jit import INTEGER, INTEGERS, POINTER, entry, family, inline, prepare
-from .rows import row_address, row_at
+from .jit import INTEGER, POINTER, entry, family, inline, prepare
 from .tiles import (
     HALF_TILES,
     LONE_ROWS,
@@ -26,7 +24,6 @@ from .tiles import (
     TILE_PANELS,
     TILE_ROWS,
     TILES,
-    WEIGHT_TILES,
     column_sum,
     transpose_tile,
 )
@@ -34,7 +31,6 @@ from .tiles import (
 _tile_1, _tile_2, _tile_3 = TILES[1], TILES[2], TILES[TILE_PANELS]
 _half_1, _half_2, _half_3 = HALF_TILES[1], HALF_TILES[2], HALF_TILES[TILE_PANELS]
 _row_1, _row_2, _row_4 = ROW_TILES[1], ROW_TILES[2], ROW_TILES[4]
-_weights_1, _weights_2, _weights_3 = WEIGHT_TILES[1], WEIGHT_TILES[2], WEIGHT_TILES[TILE_PANELS]
 
 SUMMED = 128
 """Terms that a product adds up at a time: 24 KiB of weights stay in the first-level cache."""
@@ -44,12 +40,6 @@ BEYOND_THE_CACHE = 1 << 18
 
 FAR = 4
 """Panels of A, for each of Z, up to which a large product has them copied next to each other."""
-
-GRADIENT_ROWS = 128
-"""Rows that a gradient adds up at a time: three panels of dZ take 24 KiB."""
-
-NEAR_ROWS = 1024
-"""Rows up to which the inputs of an item are still in the second-level cache after their sums."""
 
 
 @inline
@@ -187,93 +177,6 @@ def product(z, z_stride, a, a_stride, w, w_stride, b, rows, k, panels, room, goa
             )
             start, start_stride, by_row = out, z_stride, 1
         p = stop
-
-
-@inline
-def passes_of(tiles, panels, v):
-    """How often `weight_tiles` goes down the rows, for each block of them."""
-    return tiles if panels == 1 else tiles * ((v + TILE_ROWS - 1) // TILE_ROWS)
-
-
-@inline
-def _read_next(a, a_stride, dz, dz_stride, row, panels, number):
-    """Address of a panel that the sums from `row` on read: first those of dZ, then those of A.
-
-    From row 0 on they are the sums of the next group of panels of dZ.
-    """
-    v = lanes(a)
-    if number < panels:
-        p = number if row else number + panels
-        return address_of(at(dz, p * dz_stride + row * v))
-    return address_of(at(a, (number - panels) * a_stride + row * v))
-
-
-@inline
-def _run_at(w, w_stride, far, panels, run):
-    """Address of a panel of the weights that will be updated, or of their slots."""
-    return address_of(at(w, run // panels * far + run % panels * w_stride))
-
-
-@family(
-    types.void,
-    *(POINTER, INTEGER, POINTER, INTEGER, POINTER, INTEGER, INTEGER, INTEGER, INTEGER),
-    *(INTEGERS, INTEGER, INTEGER, POINTER, INTEGER, INTEGER, INTEGER),
-)
-def weight_tiles(
-    g,
-    g_stride,
-    a,
-    a_stride,
-    dz,
-    dz_stride,
-    rows,
-    tiles,
-    panels,
-    t,
-    place,
-    stop,
-    w,
-    w_stride,
-    far,
-    vectors,
-):
-    """A' dZ for `tiles` input panels and a group of output panels; strides from panel to panel.
-
-    Meanwhile the rows at places `place` ... `stop` of the plan's order are asked for, one in each
-    pass: line by line between the sums; all at once they took 10 us of 100 (784-50-50-10). Then
-    what the next block of rows reads (4096 rows of 2048 by 2048: 143 and 171 GFLOP/s), or, in the
-    last block of not too many, what the caller will update: the weights at w and their slots,
-    `vectors` in all, `far` apart (3072-1024-512-10 with Adam, 64 rows: 8 % faster).
-    """
-    v, runs = lanes(g), vectors * panels if rows <= NEAR_ROWS else 0
-    for first in range(0, max(rows, 1), GRADIENT_ROWS):  # no rows: zeros
-        n, delta, passes = min(GRADIENT_ROWS, rows - first), at(dz, first * v), 0
-        line = address_of(at(dz, v)) - address_of(dz)
-        row_pace = (t[ROW_BYTES] + n - 1) // n if place < stop else 0
-        run_pace = tiles * v * line // n if runs else 0
-        for tile in range(tiles):
-            out, x = at(g, tile * v * v), at(a, tile * a_stride + first * v)
-            step = v if panels == 1 else TILE_ROWS
-            for i in range(0, v, step):
-                goal, x_i = at(out, i * v), at(x, i)
-                if place < stop:
-                    ahead, pace = row_address(t, row_at(t, place)), row_pace
-                    apart, place = 0, place + 1
-                elif first + n >= rows and 0 <= 2 * (passes - panels) < runs:
-                    run = 2 * (passes - panels)
-                    ahead, pace = _run_at(w, w_stride, far, panels, run), run_pace
-                    apart = _run_at(w, w_stride, far, panels, min(run + 1, runs - 1)) - ahead
-                else:
-                    row = first + n if first + n < rows else 0
-                    ahead, pace = _read_next(a, a_stride, dz, dz_stride, row, panels, passes), line
-                    apart = 0
-                passes += 1
-                if panels >= TILE_PANELS:
-                    _weights_3(goal, g_stride, x_i, delta, dz_stride, n, first, ahead, pace, apart)
-                elif panels == 2:
-                    _weights_2(goal, g_stride, x_i, delta, dz_stride, n, first, ahead, pace, apart)
-                else:
-                    _weights_1(goal, g_stride, x_i, delta, dz_stride, n, first, ahead, pace, apart)
 
 
 @family(types.void, POINTER, POINTER, INTEGER, INTEGER, INTEGER, INTEGER)

@@ -133,6 +133,7 @@ def _run(plan: Plan, job: int, team: int, long: bool = False) -> float:
     one, addresses = plan.one, plan.addresses
     plan.flags[:] = 0
     plan.table[fields.HALT] = fields.POSSIBLE if long else fields.NEVER
+    plan.table[fields.TEAM] = team
     if job in _SHORTCUTS:
         kernel, start = _SHORTCUTS[job]
         kernel.compile(plan.precision)
@@ -219,6 +220,7 @@ def backprop(
     with plan.lock:
         team = _team(plan, len(X), 1, 3)
         plan.reserve(len(X), team)
+        plan.items.deal(plan.table, len(X), team)
         _bind(plan, X, T, w)
         table = plan.table
         table[fields.KEY], table[fields.STEP], table[fields.TRAINING] = signed(key), step, training
@@ -255,6 +257,7 @@ def train_steps(
         way = way_of(plan, rows, data.w)
         team = _team(plan, rows, count, 3) if way == TRAIN else 1
         plan.reserve(rows, team)
+        plan.items.deal(plan.table, rows, team)
         _bind(plan, data.X, data.T, data.w)
         table = plan.table
         table[fields.ORDER], table[fields.ORDER_KEY] = fields.ORDERS[order.kind], signed(order.key)
