@@ -27,7 +27,7 @@ def filled_numbers(t, f, thread, rate, step):
     mine = at(
         f, fields.NUMBERS + t[fields.LAYERS] * fields.LAYER_NUMBERS + thread * fields.THREAD_NUMBERS
     )
-    fill_numbers(mine, at(f, fields.RULE), rate, step)
+    fill_numbers(mine, t[fields.UPDATE], at(f, fields.RULE), rate, step)
     mine[fields.LOOKED] = 0.0 if t[fields.LOOKING] else np.nan
     return mine
 

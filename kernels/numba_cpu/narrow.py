@@ -7,13 +7,26 @@ the same order as in `phases`, so the choice between the two changes no bit.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from llvmlite import ir
 from numba.core import types
+from numba.extending import intrinsic
 
 from . import fields
 from .activations import activation_backward, activation_forward
 from .forward_rows import order_ahead
-from .intrinsics import at, choose, integers_at, lanes, like, pointer_to
+from .intrinsics import (
+    at,
+    integers_at,
+    lanes,
+    like,
+    llvm_vector,
+    load_vector,
+    pointer_to,
+    store_vector,
+)
 from .items import transpose_weights
 from .jit import DOUBLES, INTEGERS, POINTER, family, inline
 from .losses import CROSS_ENTROPY_SOFTMAX, loss_terms, row_sum_rows, softmax_cross_entropy_rows
@@ -25,6 +38,61 @@ from .updates import fill_numbers, update_run
 
 WIDTH = fields.NARROW_WIDTH
 _tile, _weight_tile = product_tile(4, 1, WIDTH), weight_tile_of(WIDTH, 1, WIDTH, asking=False)
+
+
+def _by_rows(result: Any) -> Any:
+    """An intrinsic f(out, x, y) for one row, WIDTH numbers at once: out = result(builder, x, y).
+
+    LLVM unrolls loops of a fixed length into single numbers, and before others it asks whether
+    their pointers overlap: with these loops 2-2-2 with 4 rows took 0.56 us instead of 0.46.
+    """
+
+    @intrinsic
+    def of_rows(typingctx, out, x, y):
+        real = out.dtype
+
+        def codegen(context, builder, sig, args):
+            out, x, y = args
+            x, y = (load_vector(builder, real, row, WIDTH) for row in (x, y))
+            store_vector(builder, real, result(builder, x, y), out)
+            return context.get_dummy_value()
+
+        return types.void(out, out, out), codegen
+
+    return of_rows
+
+
+def _product_or_zero(builder: Any, x: Any, factors: Any) -> Any:
+    zero = ir.Constant(x.type, None)
+    padding = builder.fcmp_ordered("==", factors, zero)
+    return builder.select(padding, zero, builder.fmul(x, factors))
+
+
+_copy_row = _by_rows(lambda builder, x, _: x)
+_add_rows = _by_rows(lambda builder, x, y: builder.fadd(x, y))
+_weigh_row = _by_rows(_product_or_zero)
+
+
+@intrinsic
+def _one_hot_row(typingctx, out, label):
+    """out = 1 at the place `label`, else 0."""
+    real = out.dtype
+
+    def codegen(context, builder, sig, args):
+        out, label = args
+        kind = ir.VectorType(ir.IntType(64), WIDTH)
+        first = builder.insert_element(
+            ir.Constant(kind, ir.Undefined), label, ir.Constant(ir.IntType(32), 0)
+        )
+        everywhere = builder.shuffle_vector(
+            first, ir.Constant(kind, ir.Undefined), ir.VectorType(ir.IntType(32), WIDTH)(None)
+        )
+        hot = builder.icmp_signed("==", everywhere, ir.Constant(kind, list(range(WIDTH))))
+        row = builder.uitofp(hot, llvm_vector(real, WIDTH))
+        store_vector(builder, real, row, out)
+        return context.get_dummy_value()
+
+    return types.void(out, types.int64), codegen
 
 
 @inline
@@ -80,9 +148,7 @@ def _gathered(m, t, start, rows):
         else:
             convert_row(at(x, r * WIDTH), v, row_address(t, row), inputs, t[fields.ROW_KIND])
         if t[fields.LABELS]:
-            label = integers_at(t[fields.LABELS])[row]
-            for j in range(WIDTH):
-                goal[r * WIDTH + j] = one if j == label else zero
+            _one_hot_row(at(goal, r * WIDTH), integers_at(t[fields.LABELS])[row])
         else:
             dense = at(pointer_to(one, t[fields.DENSE]), row * units)
             for j in range(WIDTH):
@@ -124,28 +190,30 @@ def _loss_gradient(m, t, f, factors, rows):
     target = at(m, t[fields.TARGETS])
     units, code, n = layer[fields.UNITS], t[fields.LOSS], rows * WIDTH
     if code == CROSS_ENTROPY_SOFTMAX:
-        softmax_cross_entropy_rows(losses, terms, d, source, target, rows, units, WIDTH, 0, 0)
+        places = (rows + WIDTH - 1) // WIDTH * WIDTH
+        softmax_cross_entropy_rows(
+            losses, terms, d, source, target, rows, places, units, WIDTH, 0, 0
+        )
     else:
         constant, tiny = like(m, f[fields.LOSS_CONSTANT]), like(m, f[fields.TINY])
         epsilon = like(m, f[fields.EPSILON])
         loss_terms(code, constant, tiny, epsilon, terms, d, source, target, n, units)
         row_sum_rows(losses, terms, rows, units, WIDTH, 0)
-    zero = like(m, 0.0)
-    for i in range(n):
-        d[i] = choose(factors[i] == zero, zero, d[i] * factors[i])
+    for i in range(0, n, WIDTH):
+        _weigh_row(at(d, i), at(d, i), at(factors, i))
     return d
 
 
 @inline
 def _gradient_of_weights(g, room, x, dz, rows, inputs):
     _weight_tile(room, 0, x, dz, 0, rows, 0, 0, 0, 0)
-    for i in range(inputs * WIDTH):
-        g[i] = room[i]
+    for i in range(inputs):
+        _copy_row(at(g, i * WIDTH), at(room, i * WIDTH), room)
+    biases = at(g, inputs * WIDTH)
     for j in range(WIDTH):
-        total = like(g, 0.0)
-        for r in range(rows):
-            total += dz[r * WIDTH + j]
-        g[inputs * WIDTH + j] = total
+        biases[j] = like(g, 0.0)
+    for r in range(rows):
+        _add_rows(biases, biases, at(dz, r * WIDTH))
 
 
 @inline
@@ -221,8 +289,9 @@ def train_narrow(m, t, f, flags):
             total += np.float64(m[t[fields.ROW_LOSSES] + r])
         losses[b] = share * total
         _backward(m, t, f, at(p, size), at(g, size), d, rows)
-        fill_numbers(numbers, at(f, fields.RULE), rates[b], t[fields.STEP] + b + 1)
-        update_run(t[fields.UPDATE], p, u, v, g, numbers, size)
+        rule = t[fields.UPDATE]
+        fill_numbers(numbers, rule, at(f, fields.RULE), rates[b], t[fields.STEP] + b + 1)
+        update_run(rule, p, u, v, g, numbers, size)
     # Slots that the optimizer does not have are the parameters themselves: these go last.
     _unpacked(m, t, t[fields.SLOT_V], v)
     _unpacked(m, t, t[fields.SLOT_U], u)
