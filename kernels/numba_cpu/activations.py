@@ -242,26 +242,34 @@ def maxout_backward(dz, da, z, a, n, pieces, dz_stride, stride):
 
 @inline
 def _softmax_rows(a, z, rows, units, width, stride):
-    """Rows of `units` numbers, `width` of them together, the next `width` at `stride`."""
-    for r in range(rows):
-        base = r * width
-        largest = z[base]
+    """Rows of `units` numbers, `width` of them together, the next `width` at `stride`.
+
+    exp runs over all rows at once: a loop over `width` numbers would be unrolled, not vectorized.
+    """
+    for r in range(0, rows * width, width):
+        largest = z[r]
         for start in range(0, units, width):
-            run = at(z, (start // width) * stride + base)
+            run = at(z, (start // width) * stride + r)
             for j in range(min(width, units - start)):
                 largest = run[j] if not (run[j] <= largest) else largest
+        for start in range(0, units, width):
+            place = (start // width) * stride + r
+            for j in range(place, place + width):
+                a[j] = z[j] - largest
+    for start in range(0, units, width):
+        out = at(a, (start // width) * stride)
+        for i in range(rows * width):
+            out[i] = exp(out[i])
+    for r in range(0, rows * width, width):
         total = like(a, 0.0)
         for start in range(0, units, width):
-            run = at(z, (start // width) * stride + base)
-            out = at(a, (start // width) * stride + base)
-            for j in range(width):
-                out[j] = exp(run[j] - largest)
+            out = at(a, (start // width) * stride + r)
             for j in range(min(width, units - start)):
                 total += out[j]
         for start in range(0, units, width):
-            out = at(a, (start // width) * stride + base)
-            for j in range(width):
-                out[j] = out[j] / total
+            place = (start // width) * stride + r
+            for j in range(place, place + width):
+                a[j] = a[j] / total
 
 
 @family(types.void, POINTER, POINTER, INTEGER, INTEGER, INTEGER)

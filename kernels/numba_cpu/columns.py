@@ -12,10 +12,11 @@ from . import fields
 from .intrinsics import at, lanes, like
 from .jit import DOUBLES, INTEGER, INTEGERS, POINTER, REAL, family, inline
 from .memory import layer_of, parameter, run_of
-from .normalization import BATCH, NONE, column_moments, move_running, spread_of
+from .normalization import BATCH, NONE, column_moments, move_running, to_spread
 from .products import column_sums
 from .tiles import TILE_PANELS, column_absolute, column_dot
 from .updates import trust_ratio, trust_run
+from .vectors import every, load, store
 
 
 @inline
@@ -34,8 +35,7 @@ def column_gradients(m, t, layer, first, stop, training, rows):
     else:
         column_sums(at(g, layer[fields.B]), at(m, layer[fields.DZ] + place), stride, rows, panels)
         if layer[fields.NORM] != NONE:
-            for p in range(first, stop):
-                normalization_columns(m, t, layer, p, rows)
+            normalization_columns(m, t, layer, first, stop, rows)
     if layer[fields.U] != layer[fields.B]:
         column_sums(at(g, layer[fields.U]), at(m, layer[fields.DU] + place), stride, rows, panels)
     if layer[fields.V] != layer[fields.B]:
@@ -43,35 +43,35 @@ def column_gradients(m, t, layer, first, stop, training, rows):
 
 
 @inline
-def normalization_columns(m, t, layer, p, rows):
-    """Gradients of scale and shift; batch normalization needs them before its own."""
+def normalization_columns(m, t, layer, first, stop, rows):
+    """Gradients of scale and shift of a few panels; batch normalization needs them first."""
     v = lanes(m)
-    place = p * t[fields.CAPACITY] * v
-    g = at(m, t[fields.GRADIENT] + p * v)
-    dy = at(m, layer[fields.DY] + place)
-    column_dot(at(g, layer[fields.SCALE]), dy, at(m, layer[fields.HAT] + place), 0, rows, 0)
-    column_sums(at(g, layer[fields.SHIFT]), dy, 0, rows, 1)
+    stride = t[fields.CAPACITY] * v
+    g = at(m, t[fields.GRADIENT] + first * v)
+    dy, hat = at(m, layer[fields.DY] + first * stride), at(m, layer[fields.HAT] + first * stride)
+    column_dot(at(g, layer[fields.SCALE]), dy, hat, stride, rows, stop - first - 1)
+    column_sums(at(g, layer[fields.SHIFT]), dy, stride, rows, stop - first)
 
 
 @family(types.void, POINTER, INTEGERS, INTEGER, INTEGER, INTEGER, INTEGER)
 def moment_panels(m, t, number, rows, first, stop):
-    """Batch mean and spread of panels first ... stop of a layer; running statistics follow."""
+    """Batch mean and spread of a few panels of a layer; running statistics follow."""
     v = lanes(m)
-    layer = layer_of(t, number)
-    for p in range(first, stop):
-        mean, spread = at(m, layer[fields.MEAN] + p * v), at(m, layer[fields.SPREAD] + p * v)
-        column_moments(mean, spread, at(m, layer[fields.HAT] + p * t[fields.CAPACITY] * v), rows)
+    layer, stride = layer_of(t, number), t[fields.CAPACITY] * v
+    mean, spread = at(m, layer[fields.MEAN] + first * v), at(m, layer[fields.SPREAD] + first * v)
+    hat = at(m, layer[fields.HAT] + first * stride)
+    column_moments(mean, spread, hat, stride, rows, stop - first)
+    for p in range(stop - first):
         if t[fields.TRAINING] == fields.UPDATING:
             move_running(
-                at(m, layer[fields.RUNNING_MEAN] + p * v),
-                at(m, layer[fields.RUNNING_VARIANCE] + p * v),
-                mean,
-                spread,
+                at(m, layer[fields.RUNNING_MEAN] + (first + p) * v),
+                at(m, layer[fields.RUNNING_VARIANCE] + (first + p) * v),
+                at(mean, p * v),
+                at(spread, p * v),
                 rows,
             )
-        for j in range(v):
-            mean[j] = like(m, 0.0)
-            spread[j] = spread_of(spread[j])
+        store(at(mean, p * v), every(m, 0.0))
+        to_spread(at(spread, p * v))
 
 
 @family(types.void, POINTER, INTEGERS, INTEGER, INTEGER)
@@ -192,7 +192,8 @@ def spread_running(m, t):
     for number in range(t[fields.LAYERS]):
         layer = layer_of(t, number)
         if layer[fields.NORM] == BATCH:
-            for j in range(layer[fields.PANELS] * lanes(m)):
-                m[layer[fields.RUNNING_SPREAD] + j] = spread_of(
-                    m[layer[fields.RUNNING_VARIANCE] + j]
-                )
+            v = lanes(m)
+            for c in range(0, layer[fields.PANELS] * v, v):
+                spread = at(m, layer[fields.RUNNING_SPREAD] + c)
+                store(spread, load(at(m, layer[fields.RUNNING_VARIANCE] + c)))
+                to_spread(spread)

@@ -20,6 +20,7 @@ from .products import product
 from .random import dropout_block, shuffled_run
 from .rows import OWN, convert_row, row_address, row_at
 from .team import halting
+from .vectors import every, load, store
 
 
 @inline
@@ -79,8 +80,7 @@ def gather_target(m, t, one, row, r):
     goal = at(m, t[fields.TARGETS] + r * v)
     if t[fields.LABELS]:
         for p in range(last[fields.UNIT_PANELS]):
-            for j in range(v):
-                goal[p * stride + j] = like(m, 0.0)
+            store(at(goal, p * stride), every(m, 0.0))
         label = integers_at(t[fields.LABELS])[row]
         goal[(label // v) * stride + label % v] = one
     elif t[fields.DENSE]:
@@ -274,6 +274,5 @@ def loss_block(m, t, f, r0, n, thread):
     factors = at(m, t[fields.FACTORS] + r0)
     for p in range(layer[fields.UNIT_PANELS]):
         for r in range(n):
-            factor = factors[r]
-            for j in range(v):
-                d[p * d_stride + r * v + j] = d[p * d_stride + r * v + j] * factor
+            row = at(d, p * d_stride + r * v)
+            store(row, load(row) * every(d, factors[r]))

@@ -7,8 +7,6 @@ the same order as in `phases`, so the choice between the two changes no bit.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from llvmlite import ir
 from numba.core import types
@@ -23,7 +21,6 @@ from .intrinsics import (
     lanes,
     like,
     llvm_vector,
-    load_vector,
     pointer_to,
     store_vector,
 )
@@ -35,42 +32,12 @@ from .random import fill_round_keys
 from .rows import OWN, convert_row, row_address, row_at
 from .tiles import product_tile, weight_tile_of
 from .updates import fill_numbers, update_run
+from .vectors import filler, loader, product_or_zero, store
 
 WIDTH = fields.NARROW_WIDTH
 _tile, _weight_tile = product_tile(4, 1, WIDTH), weight_tile_of(WIDTH, 1, WIDTH, asking=False)
-
-
-def _by_rows(result: Any) -> Any:
-    """An intrinsic f(out, x, y) for one row, WIDTH numbers at once: out = result(builder, x, y).
-
-    LLVM unrolls loops of a fixed length into single numbers, and before others it asks whether
-    their pointers overlap: with these loops 2-2-2 with 4 rows took 0.56 us instead of 0.46.
-    """
-
-    @intrinsic
-    def of_rows(typingctx, out, x, y):
-        real = out.dtype
-
-        def codegen(context, builder, sig, args):
-            out, x, y = args
-            x, y = (load_vector(builder, real, row, WIDTH) for row in (x, y))
-            store_vector(builder, real, result(builder, x, y), out)
-            return context.get_dummy_value()
-
-        return types.void(out, out, out), codegen
-
-    return of_rows
-
-
-def _product_or_zero(builder: Any, x: Any, factors: Any) -> Any:
-    zero = ir.Constant(x.type, None)
-    padding = builder.fcmp_ordered("==", factors, zero)
-    return builder.select(padding, zero, builder.fmul(x, factors))
-
-
-_copy_row = _by_rows(lambda builder, x, _: x)
-_add_rows = _by_rows(lambda builder, x, y: builder.fadd(x, y))
-_weigh_row = _by_rows(_product_or_zero)
+# As loops over WIDTH numbers, what these do took 2-2-2 with 4 rows from 0.46 to 0.56 us.
+_load, _every = loader(WIDTH), filler(WIDTH)
 
 
 @intrinsic
@@ -200,7 +167,7 @@ def _loss_gradient(m, t, f, factors, rows):
         loss_terms(code, constant, tiny, epsilon, terms, d, source, target, n, units)
         row_sum_rows(losses, terms, rows, units, WIDTH, 0)
     for i in range(0, n, WIDTH):
-        _weigh_row(at(d, i), at(d, i), at(factors, i))
+        store(at(d, i), product_or_zero(_load(at(d, i)), _load(at(factors, i))))
     return d
 
 
@@ -208,12 +175,11 @@ def _loss_gradient(m, t, f, factors, rows):
 def _gradient_of_weights(g, room, x, dz, rows, inputs):
     _weight_tile(room, 0, x, dz, 0, rows, 0, 0, 0, 0)
     for i in range(inputs):
-        _copy_row(at(g, i * WIDTH), at(room, i * WIDTH), room)
-    biases = at(g, inputs * WIDTH)
-    for j in range(WIDTH):
-        biases[j] = like(g, 0.0)
+        store(at(g, i * WIDTH), _load(at(room, i * WIDTH)))
+    total = _every(g, 0.0)
     for r in range(rows):
-        _add_rows(biases, biases, at(dz, r * WIDTH))
+        total = total + _load(at(dz, r * WIDTH))
+    store(at(g, inputs * WIDTH), total)
 
 
 @inline

@@ -13,45 +13,47 @@ from numba.core import types
 
 from ..contract import NORMALIZATION_EPSILON, RUNNING_MOMENTUM, Array, Normalization
 from .calls import destination
-from .intrinsics import at, fma, lanes, like, pointer_to
+from .intrinsics import at, fma, lanes, pointer_to
 from .jit import INTEGER, POINTER, entry, family, inline, prepare
 from .products import column_sums, from_panels, to_panels
-from .tiles import column_dot
-from .updates import root
+from .tiles import column_dot, turn_rows
+from .vectors import every, load, own_tile, square_root, store
 
 NONE, BATCH, LAYER = range(3)
 CODES = {None: NONE, "batch": BATCH, "layer": LAYER}
 
 
-@family(types.void, POINTER, POINTER, POINTER, INTEGER)
-def column_moments(mean, variance, z, rows):
-    """Mean and biased variance of one panel's columns; z is shifted to mean 0."""
+@family(types.void, POINTER, POINTER, POINTER, INTEGER, INTEGER, INTEGER)
+def column_moments(mean, variance, z, stride, rows, panels):
+    """Mean and biased variance of the columns of TILE_PANELS panels at most; z gets mean 0."""
     v = lanes(z)
-    column_sums(mean, z, 0, rows, 1)
-    for j in range(v):
-        mean[j] = mean[j] / like(z, rows)
-    for r in range(rows):
-        for j in range(v):
-            z[r * v + j] = z[r * v + j] - mean[j]
-    column_dot(variance, z, z, 0, rows, 0)
-    for j in range(v):
-        variance[j] = variance[j] / like(z, rows)
+    count = every(z, float(rows))
+    column_sums(mean, z, stride, rows, panels)
+    for p in range(panels):
+        middle = load(at(mean, p * v)) / count
+        store(at(mean, p * v), middle)
+        for r in range(0, rows * v, v):
+            x = at(z, p * stride + r)
+            store(x, load(x) - middle)
+    column_dot(variance, z, z, stride, rows, panels - 1)
+    for p in range(panels):
+        store(at(variance, p * v), load(at(variance, p * v)) / count)
 
 
 @inline
-def spread_of(variance):
-    """1 / sqrt(variance + epsilon)."""
-    return like(variance, 1.0) / root(variance + like(variance, NORMALIZATION_EPSILON))
+def to_spread(variance):
+    """1 / sqrt(variance + epsilon) in place of a row of variances."""
+    shifted = load(variance) + every(variance, NORMALIZATION_EPSILON)
+    store(variance, every(variance, 1.0) / square_root(shifted))
 
 
 @inline
 def move_running(mean, variance, batch_mean, batch_variance, rows):
     """Move running statistics of one panel towards those of a batch."""
-    for j in range(lanes(mean)):
-        share, rest = like(mean, RUNNING_MOMENTUM), like(mean, 1 - RUNNING_MOMENTUM)
-        unbiased = like(mean, rows) / like(mean, max(rows - 1, 1))
-        mean[j] = rest * mean[j] + share * batch_mean[j]
-        variance[j] = rest * variance[j] + share * (unbiased * batch_variance[j])
+    share, rest = every(mean, RUNNING_MOMENTUM), every(mean, 1 - RUNNING_MOMENTUM)
+    unbiased = every(mean, float(rows)) / every(mean, float(max(rows - 1, 1)))
+    store(mean, rest * load(mean) + share * load(batch_mean))
+    store(variance, rest * load(variance) + share * (unbiased * load(batch_variance)))
 
 
 @family(types.void, *(POINTER,) * 6, *(INTEGER,) * 4)
@@ -59,13 +61,13 @@ def normalize_columns(y, hat, mean, spread, scale, shift, rows, panels, y_stride
     """hat = (hat - mean) spread in place, y = hat scale + shift, column by column."""
     v = lanes(y)
     for p in range(panels):
-        out, h = at(y, p * y_stride), at(hat, p * stride)
-        for r in range(rows):
-            for j in range(v):
-                c = p * v + j
-                value = (h[r * v + j] - mean[c]) * spread[c]
-                h[r * v + j] = value
-                out[r * v + j] = fma(value, scale[c], shift[c])
+        out, h, c = at(y, p * y_stride), at(hat, p * stride), p * v
+        middle, factor = load(at(mean, c)), load(at(spread, c))
+        slope, offset = load(at(scale, c)), load(at(shift, c))
+        for r in range(0, rows * v, v):
+            value = (load(at(h, r)) - middle) * factor
+            store(at(h, r), value)
+            store(at(out, r), fma(value, slope, offset))
 
 
 @inline
@@ -78,27 +80,34 @@ def normalize_rows(
     y, hat, spread, scale, shift, rows, panels, unit_panels, units, y_stride, stride
 ):
     """hat = (hat - its row's mean) spread in place, y = hat scale + shift, row by row."""
-    v = lanes(y)
-    columns = like(y, panels // unit_panels * units)
-    for r in range(rows):
-        total = like(y, 0.0)
+    v, tile = lanes(y), own_tile(y)
+    columns = every(y, float(panels // unit_panels * units))
+    for first in range(0, rows, v):
+        last = min(v, rows - first) - 1
+        total, squares = every(y, 0.0), every(y, 0.0)
         for p in range(panels):
-            h = at(hat, p * stride + r * v)
+            turn_rows(tile, at(hat, p * stride + first * v), last)
             for j in range(_width(p, unit_panels, units, v)):
-                total += h[j]
+                total = total + load(at(tile, j * v))
         mean = total / columns
-        squares = like(y, 0.0)
         for p in range(panels):
-            h = at(hat, p * stride + r * v)
+            turn_rows(tile, at(hat, p * stride + first * v), last)
             for j in range(_width(p, unit_panels, units, v)):
-                squares = fma(h[j] - mean, h[j] - mean, squares)
-        spread[r] = spread_of(squares / columns)
+                gap = load(at(tile, j * v)) - mean
+                squares = fma(gap, gap, squares)
+        store(tile, mean)
+        spreads = at(tile, v)
+        store(spreads, squares / columns)
+        to_spread(spreads)
+        for r in range(last + 1):
+            spread[first + r] = spreads[r]
         for p in range(panels):
-            h, out = at(hat, p * stride + r * v), at(y, p * y_stride + r * v)
-            for j in range(v):
-                value = (h[j] - mean) * spread[r]
-                h[j] = value
-                out[j] = fma(value, scale[p * v + j], shift[p * v + j])
+            slope, offset = load(at(scale, p * v)), load(at(shift, p * v))
+            h, out = at(hat, p * stride + first * v), at(y, p * y_stride + first * v)
+            for r in range(last + 1):
+                value = (load(at(h, r * v)) - every(y, tile[r])) * every(y, spread[first + r])
+                store(at(h, r * v), value)
+                store(at(out, r * v), fma(value, slope, offset))
 
 
 @family(types.void, *(POINTER,) * 7, *(INTEGER,) * 4)
@@ -108,39 +117,39 @@ def batch_gradient(dz, dy, hat, spread, scale, dscale, dshift, rows, total, pane
     With `total` 0, of running statistics: dz = spread scale dy.
     """
     v = lanes(dz)
-    share = like(dz, 0.0)
-    if total > 0:
-        share = like(dz, 1.0) / like(dz, total)
+    share = every(dz, 1.0) / every(dz, float(total)) if total > 0 else every(dz, 0.0)
     for p in range(panels):
-        out, d, h = at(dz, p * stride), at(dy, p * stride), at(hat, p * stride)
-        for r in range(rows):
-            for j in range(v):
-                c = p * v + j
-                i = r * v + j
-                centred = d[i] - share * dshift[c] - h[i] * (share * dscale[c])
-                out[i] = spread[c] * scale[c] * centred
+        out, d, h, c = at(dz, p * stride), at(dy, p * stride), at(hat, p * stride), p * v
+        mean, dot = share * load(at(dshift, c)), share * load(at(dscale, c))
+        factor = load(at(spread, c)) * load(at(scale, c))
+        for r in range(0, rows * v, v):
+            store(at(out, r), factor * (load(at(d, r)) - mean - load(at(h, r)) * dot))
 
 
 @family(types.void, *(POINTER,) * 5, *(INTEGER,) * 5)
 def layer_gradient(dz, dy, hat, spread, scale, rows, panels, unit_panels, units, stride):
     """dz = spread (dhat - mean(dhat) - hat mean(dhat hat)), dhat = dy scale, row by row."""
-    v = lanes(dz)
-    columns = like(dz, panels // unit_panels * units)
-    for r in range(rows):
-        total, dots = like(dz, 0.0), like(dz, 0.0)
+    v, tile, other = lanes(dz), own_tile(dz), own_tile(dz)
+    columns = every(dz, float(panels // unit_panels * units))
+    for first in range(0, rows, v):
+        last = min(v, rows - first) - 1
+        total, dots = every(dz, 0.0), every(dz, 0.0)
         for p in range(panels):
-            d, h = at(dy, p * stride + r * v), at(hat, p * stride + r * v)
+            turn_rows(tile, at(dy, p * stride + first * v), last)
+            turn_rows(other, at(hat, p * stride + first * v), last)
             for j in range(_width(p, unit_panels, units, v)):
-                dhat = d[j] * scale[p * v + j]
-                total += dhat
-                dots = fma(dhat, h[j], dots)
-        mean, dot = total / columns, dots / columns
+                dhat = load(at(tile, j * v)) * every(dz, scale[p * v + j])
+                total = total + dhat
+                dots = fma(dhat, load(at(other, j * v)), dots)
+        store(tile, total / columns)
+        store(other, dots / columns)
         for p in range(panels):
-            d, h = at(dy, p * stride + r * v), at(hat, p * stride + r * v)
-            out = at(dz, p * stride + r * v)
-            for j in range(v):
-                dhat = d[j] * scale[p * v + j]
-                out[j] = spread[r] * (dhat - mean - h[j] * dot)
+            place, slope = p * stride + first * v, load(at(scale, p * v))
+            d, h, out = at(dy, place), at(hat, place), at(dz, place)
+            for r in range(last + 1):
+                dhat = load(at(d, r * v)) * slope
+                rest = dhat - every(dz, tile[r]) - load(at(h, r * v)) * every(dz, other[r])
+                store(at(out, r * v), every(dz, spread[first + r]) * rest)
 
 
 @entry
@@ -154,10 +163,9 @@ def _forward_entry(code, one, y, hat, mean, spread, scale, shift, rows, panels, 
         return
     MEAN = pointer_to(one, mean)
     for p in range(panels):
-        column_moments(at(MEAN, p * v), at(SPREAD, p * v), at(HAT, p * stride), rows)
-        for j in range(v):
-            MEAN[p * v + j] = like(Y, 0.0)
-            SPREAD[p * v + j] = spread_of(SPREAD[p * v + j])
+        column_moments(at(MEAN, p * v), at(SPREAD, p * v), at(HAT, p * stride), stride, rows, 1)
+        store(at(MEAN, p * v), every(Y, 0.0))
+        to_spread(at(SPREAD, p * v))
     normalize_columns(Y, HAT, MEAN, SPREAD, SCALE, SHIFT, rows, panels, stride, stride)
 
 

@@ -36,7 +36,7 @@ from .memory import batch_normalized_after, batch_normalized_before, layer_of, s
 from .random import fill_round_keys
 from .sharing import items_share
 from .team import given_up, halting, meet, share_of, tell, watch
-from .tiles import TILE_ROWS
+from .tiles import TILE_PANELS, TILE_ROWS
 from .updates import trusts
 
 ROWS_TOGETHER = TILE_ROWS // 2
@@ -90,9 +90,9 @@ def rows_phase(m, t, f, flags, thread, team, rows, step):
             break
         meet(flags, thread, team)
         p0, p1 = share_of(layer_of(t, stop)[fields.PANELS], thread, team, 1)
-        for p in range(p0, p1):
+        for p in range(p0, p1, TILE_PANELS):
             if not halting(t):
-                moment_panels(m, t, stop, rows, p, p + 1)
+                moment_panels(m, t, stop, rows, p, min(p + TILE_PANELS, p1))
         meet(flags, thread, team)
         first, resumed = stop, 1
     top = batch_normalized_before(t, last) if training else -1
@@ -100,9 +100,9 @@ def rows_phase(m, t, f, flags, thread, team, rows, step):
         meet(flags, thread, team)
         layer = layer_of(t, top)
         p0, p1 = share_of(layer[fields.PANELS], thread, team, 1)
-        for p in range(p0, p1):
+        for p in range(p0, p1, TILE_PANELS):
             if not halting(t):
-                normalization_columns(m, t, layer, p, rows)
+                normalization_columns(m, t, layer, p, min(p + TILE_PANELS, p1), rows)
         meet(flags, thread, team)
         end = batch_normalized_before(t, top - 1)
         for r0 in range(low, high, fields.BLOCK):

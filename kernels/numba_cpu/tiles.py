@@ -176,9 +176,19 @@ def weight_tile_of(inputs: int, panels: int, width: int = 0, asking: bool = True
     return tile
 
 
+def _transposed(builder: Any, out: Any, lines: list[Any], real: Any) -> None:
+    """Store a square of vectors transposed, in log2(lanes) rounds of shuffles."""
+    distance = 1
+    while distance < len(lines):
+        lines = _exchanged(builder, lines, distance)
+        distance *= 2
+    for i, line in enumerate(lines):
+        store_vector(builder, real, line, _offset(builder, out, _INT(i * len(lines))))
+
+
 @intrinsic
 def transpose_tile(typingctx, out, x):
-    """Transpose one square tile, in log2(lanes) rounds of shuffles."""
+    """Transpose one square tile."""
     real = x.dtype
     lanes = VECTOR_BITS // real.bitwidth
 
@@ -187,15 +197,29 @@ def transpose_tile(typingctx, out, x):
         lines = [
             load_vector(builder, real, _offset(builder, x, _INT(i * lanes))) for i in range(lanes)
         ]
-        distance = 1
-        while distance < lanes:
-            lines = _exchanged(builder, lines, distance)
-            distance *= 2
-        for i in range(lanes):
-            store_vector(builder, real, lines[i], _offset(builder, out, _INT(i * lanes)))
+        _transposed(builder, out, lines, real)
         return context.get_dummy_value()
 
     return types.void(out, x), codegen
+
+
+@intrinsic
+def turn_rows(typingctx, out, x, last):
+    """Transpose as many rows of a panel as it has lanes; those beyond `last` repeat that row."""
+    real = x.dtype
+    lanes = VECTOR_BITS // real.bitwidth
+
+    def codegen(context, builder, sig, args):
+        out, x, last = args
+        lines = []
+        for i in range(lanes):
+            within = builder.icmp_signed("<", _INT(i), last)
+            row = builder.mul(builder.select(within, _INT(i), last), _INT(lanes))
+            lines.append(load_vector(builder, real, builder.gep(x, [row])))
+        _transposed(builder, out, lines, real)
+        return context.get_dummy_value()
+
+    return types.void(out, x, types.int64), codegen
 
 
 def _exchanged(builder: Any, lines: list[Any], distance: int) -> list[Any]:
