@@ -125,6 +125,39 @@ def integers_at(typingctx, address):
     return types.CPointer(types.int64)(types.int64), codegen
 
 
+def own_integers(count: int) -> Any:
+    """An intrinsic that gives room on the stack for `count` 64-bit integers."""
+
+    @intrinsic
+    def room(typingctx):
+        def codegen(context, builder, sig, args):
+            integer = ir.IntType(64)
+            block = cgutils.alloca_once(builder, ir.ArrayType(integer, count))
+            return builder.bitcast(block, integer.as_pointer())
+
+        return types.CPointer(types.int64)(), codegen
+
+    return room
+
+
+def own_numbers(count: int) -> Any:
+    """An intrinsic that gives room on the stack for `count` numbers like those at its argument.
+
+    Of such room LLVM knows that no other pointer leads there.
+    """
+
+    @intrinsic
+    def room(typingctx, pointer):
+        def codegen(context, builder, sig, args):
+            real = llvm_real(pointer.dtype)
+            block = cgutils.alloca_once(builder, ir.ArrayType(real, count))
+            return builder.bitcast(block, real.as_pointer())
+
+        return pointer(pointer), codegen
+
+    return room
+
+
 @intrinsic
 def fma(typingctx, a, b, c):
     """a * b + c, rounded once: the same bits on every machine and at every vector width."""

@@ -8,7 +8,15 @@ from numpy.typing import NDArray
 
 from ..contract import Array
 from .calls import destination
-from .intrinsics import integers_at, like, pointer_to
+from .intrinsics import (
+    at,
+    choose,
+    integers_at,
+    like,
+    own_integers,
+    own_numbers,
+    pointer_to,
+)
 from .jit import INTEGER, POINTER, REAL, entry, family, inline, prepare
 
 # Everything in uint64: numba would turn a mix of signed and unsigned into floats.
@@ -19,6 +27,9 @@ _MULTIPLIER_0, _MULTIPLIER_1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _WEYL_0, _WEYL_1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 _SHUFFLE_HIGH, _SHUFFLE_LOW = np.uint64(0xD2B74407), np.uint64(0xB1CE6E93)
 ROUNDS = 24
+WORDS, TOGETHER = 4, 64
+"""Words of one counter, and rows whose words are drawn together."""
+_room_for_words, _room_for_a_unit = own_integers(WORDS * TOGETHER), own_numbers(TOGETHER)
 
 
 @inline
@@ -33,28 +44,39 @@ def philox(c0, c1, c2, c3, k0, k1):
     return c0, c1, c2, c3
 
 
+@inline
+def _draw(words, key, step, layer, block, first, count):
+    """The words of one block of units for rows first ... first + count, TOGETHER apart.
+
+    A loop over rows, for it becomes vectors: row by row a mask took 7.5 ns a number, so 1.6.
+    """
+    k0, k1 = np.uint64(key) & _LOW, np.uint64(key) >> _HALF
+    c0, c2, c3 = np.uint64(block) & _LOW, np.uint64(layer) & _LOW, np.uint64(step) & _LOW
+    for r in range(count):
+        w0, w1, w2, w3 = philox(c0, np.uint64(first + r) & _LOW, c2, c3, k0, k1)
+        words[r], words[TOGETHER + r] = np.int64(w0), np.int64(w1)
+        words[2 * TOGETHER + r], words[3 * TOGETHER + r] = np.int64(w2), np.int64(w3)
+
+
 @family(types.void, POINTER, INTEGER, INTEGER, INTEGER, REAL, *(INTEGER,) * 6)
 def dropout_block(scale, key, step, layer, kept, threshold, first_row, rows, first, units, width):
     """scale[row][unit] for units first ... first + units; rows lie `width` apart."""
-    k0, k1 = np.uint64(key) & _LOW, np.uint64(key) >> _HALF
-    zero = like(scale, 0.0)
-    limit = np.uint64(threshold)
-    for r in range(rows):
-        u = 0
-        while u < units:
-            words = philox(
-                np.uint64((first + u) // 4),
-                np.uint64(first_row + r),
-                np.uint64(layer),
-                np.uint64(step) & _LOW,
-                k0,
-                k1,
-            )
-            lane = (first + u) % 4
-            count = min(4 - lane, units - u)
-            for j in range(count):
-                scale[r * width + u + j] = kept if words[lane + j] >= limit else zero
-            u += count
+    words, chosen = _room_for_words(), _room_for_a_unit(scale)
+    zero, limit = like(scale, 0.0), np.int64(threshold)
+    for start in range(0, rows, TOGETHER):
+        count = min(TOGETHER, rows - start)
+        for block in range(first // WORDS, (first + units + WORDS - 1) // WORDS):
+            _draw(words, key, step, layer, block, first_row + start, count)
+            for j in range(WORDS):
+                unit = WORDS * block + j - first
+                if 0 <= unit < units:
+                    goal, drawn = at(scale, start * width + unit), at(words, j * TOGETHER)
+                    # Two loops: the first becomes vectors. In one, every choice became a jump that
+                    # processors often predict wrongly (3.9 ns a number instead of 1.6).
+                    for r in range(count):
+                        chosen[r] = choose(drawn[r] >= limit, kept, zero)
+                    for r in range(count):
+                        goal[r * width] = chosen[r]
 
 
 @inline
