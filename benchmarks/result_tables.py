@@ -243,6 +243,19 @@ def _overhead(record: Record) -> Iterator[Row]:
         yield network, case["optimizer"], f"{case['rows']:,}", *micro, share
 
 
+def _extras(record: Record) -> Iterator[Row]:
+    cases = list(record["cases"].values())
+    names = contestants(cases)
+    yield "network", "with", *(f"{title(n)}, µs" for n in names), *(f"{title(n)}: +" for n in names)
+    for case in cases:
+        network = f"{case['layers']} b{case['batch']}"
+        times = [case["microseconds"][name] for name in names]
+        for extra in times[0]:
+            more = [micro[extra] / micro[case["plain"]] - 1 for micro in times]
+            added = [NOTHING if extra == case["plain"] else f"{100 * part:.0f} %" for part in more]
+            yield network, extra, *(significant(micro[extra]) for micro in times), *added
+
+
 def _threads(record: Record) -> Iterator[Row]:
     cases = list(record["cases"].values())
     counts = sorted({case["cores"] for case in cases})
@@ -353,6 +366,7 @@ TABLES: Mapping[str, Callable[[Record], Iterator[Row]]] = {
     "neighbour": _neighbour,
     "predict": _predict,
     "overhead": _overhead,
+    "extras": _extras,
     "threads": _threads,
     "kernels": _kernels,
     "estimators": _estimators,

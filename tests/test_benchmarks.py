@@ -30,6 +30,7 @@ SCRIPTS = {
     "bench_neighbour": WITHOUT,
     "bench_predict": (),
     "bench_overhead": (),
+    "bench_extras": WITHOUT,
     "bench_accuracy": (*WITHOUT, "--only", "MNIST"),
     "bench_memory": (*WITHOUT, "--only", "rows 10240", "input float64"),
     "bench_kernels": ("--only", "relu", "adam", "squared_error", "product", "train_steps"),
