@@ -13,14 +13,15 @@ from numba.core import types
 
 from ..contract import NORMALIZATION_EPSILON, RUNNING_MOMENTUM, Array, Normalization
 from .calls import destination
-from .intrinsics import at, fma, lanes, pointer_to
+from .intrinsics import at, fma, lanes, own_numbers, pointer_to
 from .jit import INTEGER, POINTER, entry, family, inline, prepare
 from .products import column_sums, from_panels, to_panels
 from .tiles import column_dot, turn_rows
-from .vectors import every, load, own_tile, square_root, store
+from .vectors import every, load, square_root, store
 
 NONE, BATCH, LAYER = range(3)
 CODES = {None: NONE, "batch": BATCH, "layer": LAYER}
+_own_tile = own_numbers(16 * 16)  # the square of the longest vectors
 
 
 @family(types.void, POINTER, POINTER, POINTER, INTEGER, INTEGER, INTEGER)
@@ -80,7 +81,7 @@ def normalize_rows(
     y, hat, spread, scale, shift, rows, panels, unit_panels, units, y_stride, stride
 ):
     """hat = (hat - its row's mean) spread in place, y = hat scale + shift, row by row."""
-    v, tile = lanes(y), own_tile(y)
+    v, tile = lanes(y), _own_tile(y)
     columns = every(y, float(panels // unit_panels * units))
     for first in range(0, rows, v):
         last = min(v, rows - first) - 1
@@ -129,7 +130,7 @@ def batch_gradient(dz, dy, hat, spread, scale, dscale, dshift, rows, total, pane
 @family(types.void, *(POINTER,) * 5, *(INTEGER,) * 5)
 def layer_gradient(dz, dy, hat, spread, scale, rows, panels, unit_panels, units, stride):
     """dz = spread (dhat - mean(dhat) - hat mean(dhat hat)), dhat = dy scale, row by row."""
-    v, tile, other = lanes(dz), own_tile(dz), own_tile(dz)
+    v, tile, other = lanes(dz), _own_tile(dz), _own_tile(dz)
     columns = every(dz, float(panels // unit_panels * units))
     for first in range(0, rows, v):
         last = min(v, rows - first) - 1

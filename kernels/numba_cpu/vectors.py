@@ -10,8 +10,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import types
 from numba.core.datamodel import models, register_default
 from numba.core.typing import signature
 from numba.core.typing.templates import AbstractTemplate, infer_global
@@ -20,7 +19,6 @@ from numba.extending import intrinsic, lower_builtin
 from .intrinsics import (
     VECTOR_BITS,
     call_llvm,
-    llvm_real,
     llvm_vector,
     load_vector,
     splat,
@@ -137,16 +135,3 @@ def product_or_zero(typingctx, x, factors):
         return builder.select(padding, zero, builder.fmul(x, factors))
 
     return x(x, x), codegen
-
-
-@intrinsic
-def own_tile(typingctx, pointer):
-    """Room on the stack for a square tile of numbers like those at `pointer`."""
-    real = pointer.dtype
-    lanes = VECTOR_BITS // real.bitwidth
-
-    def codegen(context, builder, sig, args):
-        room = cgutils.alloca_once(builder, ir.ArrayType(llvm_real(real), lanes * lanes))
-        return builder.bitcast(room, llvm_real(real).as_pointer())
-
-    return pointer(pointer), codegen
