@@ -13,7 +13,7 @@ from .intrinsics import at, lanes, like
 from .jit import DOUBLES, INTEGER, INTEGERS, POINTER, REAL, family, inline
 from .memory import layer_of, parameter, run_of
 from .normalization import BATCH, NONE, column_moments, move_running, to_spread
-from .products import column_sums
+from .products import column_products, column_sums
 from .tiles import TILE_PANELS, column_absolute, column_dot
 from .updates import trust_ratio, trust_run
 from .vectors import every, load, store
@@ -49,7 +49,7 @@ def normalization_columns(m, t, layer, first, stop, rows):
     stride = t[fields.CAPACITY] * v
     g = at(m, t[fields.GRADIENT] + first * v)
     dy, hat = at(m, layer[fields.DY] + first * stride), at(m, layer[fields.HAT] + first * stride)
-    column_dot(at(g, layer[fields.SCALE]), dy, hat, stride, rows, stop - first - 1)
+    column_products(at(g, layer[fields.SCALE]), dy, hat, stride, rows, stop - first)
     column_sums(at(g, layer[fields.SHIFT]), dy, stride, rows, stop - first)
 
 

@@ -15,8 +15,8 @@ from ..contract import NORMALIZATION_EPSILON, RUNNING_MOMENTUM, Array, Normaliza
 from .calls import destination
 from .intrinsics import at, fma, lanes, own_numbers, pointer_to
 from .jit import INTEGER, POINTER, entry, family, inline, prepare
-from .products import column_sums, from_panels, to_panels
-from .tiles import column_dot, turn_rows
+from .products import column_products, column_sums, from_panels, to_panels
+from .tiles import turn_rows
 from .vectors import every, load, square_root, store
 
 NONE, BATCH, LAYER = range(3)
@@ -26,7 +26,7 @@ _own_tile = own_numbers(16 * 16)  # the square of the longest vectors
 
 @family(types.void, POINTER, POINTER, POINTER, INTEGER, INTEGER, INTEGER)
 def column_moments(mean, variance, z, stride, rows, panels):
-    """Mean and biased variance of the columns of TILE_PANELS panels at most; z gets mean 0."""
+    """Mean and biased variance of each column of a few panels; z is shifted to mean 0."""
     v = lanes(z)
     count = every(z, float(rows))
     column_sums(mean, z, stride, rows, panels)
@@ -36,7 +36,7 @@ def column_moments(mean, variance, z, stride, rows, panels):
         for r in range(0, rows * v, v):
             x = at(z, p * stride + r)
             store(x, load(x) - middle)
-    column_dot(variance, z, z, stride, rows, panels - 1)
+    column_products(variance, z, z, stride, rows, panels)
     for p in range(panels):
         store(at(variance, p * v), load(at(variance, p * v)) / count)
 
@@ -179,7 +179,7 @@ def _backward_entry(code, one, dz, dscale, dshift, dy, hat, spread, scale, rows,
     stride = rows * v
     for p in range(panels):
         run = at(dY, p * stride)
-        column_dot(at(dSCALE, p * v), run, at(HAT, p * stride), 0, rows, 0)
+        column_products(at(dSCALE, p * v), run, at(HAT, p * stride), 0, rows, 1)
         column_sums(at(dSHIFT, p * v), run, 0, rows, 1)
     if code == LAYER:
         layer_gradient(dZ, dY, HAT, SPREAD, SCALE, rows, panels, panels, columns, stride)

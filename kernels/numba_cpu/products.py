@@ -24,6 +24,7 @@ from .tiles import (
     TILE_PANELS,
     TILE_ROWS,
     TILES,
+    column_dot,
     column_sum,
     transpose_tile,
 )
@@ -195,6 +196,14 @@ def column_sums(out, x, stride, rows, panels):
         last = min(panels - p, TILE_PANELS) - 1
         run = at(x, p * stride)
         column_sum(at(out, p * lanes(x)), run, run, stride, rows, last)
+
+
+@inline
+def column_products(out, x, y, stride, rows, panels):
+    """Sums over the rows of x y in each column; stride is from panel to panel of both."""
+    for p in range(0, panels, TILE_PANELS):
+        last = min(panels - p, TILE_PANELS) - 1
+        column_dot(at(out, p * lanes(x)), at(x, p * stride), at(y, p * stride), stride, rows, last)
 
 
 @entry
