@@ -45,7 +45,7 @@ def ours(work: Workload, given: Problem, extra: str) -> Callable[[], object]:
     return lambda: net.fit(given.X, given.y, epochs=1, batch_size=work.batch, shuffle=False)
 
 
-def torch(work: Workload, given: Problem, extra: str) -> Callable[[], None]:
+def pytorch(work: Workload, given: Problem, extra: str) -> Callable[[], None]:
     """The same epoch in PyTorch; its penalty includes the biases."""
     import torch
     from torch import nn
@@ -77,7 +77,7 @@ def torch(work: Workload, given: Problem, extra: str) -> Callable[[], None]:
     return epoch
 
 
-BUILDERS = {OURS: ours, EAGER: torch}
+BUILDERS = {OURS: ours, EAGER: pytorch}
 
 
 def measured(work: Workload, names: list[str], pace: Pace) -> dict[str, dict[str, float]]:

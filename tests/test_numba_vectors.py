@@ -64,7 +64,8 @@ def test_exponentials_are_vectors(name: str) -> None:
     Some always are: what is left over where rows don't fill a vector.
     """
     text = _optimized(EXPONENTIALS[name])
-    assert len(re.findall(rf"@llvm\.fma\.v{lane_count('float32')}f32\(", text)) >= 8
+    # Of whatever width LLVM thinks best: for some processors half of the longest.
+    assert len(re.findall(r"@llvm\.fma\.v(?:4|8|16)f32\(", text)) >= 8
     assert len(re.findall(r"@llvm\.fma\.f32\(", text)) < 50
 
 
