@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from fastmlp import get_num_threads
-from fastmlp.kernels.numba_cpu.intrinsics import at, lane_count, lanes, pointer_to
-from fastmlp.kernels.numba_cpu.jit import entry, prepare
+from fastmlp.kernels.numba_cpu.intrinsics import at, lane_count, lanes
+from fastmlp.kernels.numba_cpu.jit import INTEGER, NOTHING, POINTER, family
 from fastmlp.kernels.numba_cpu.products import product
 from fastmlp.kernels.numba_cpu.tiles import TILE_PANELS
 
@@ -25,9 +25,8 @@ REPEATS = 5_000
 ROUNDS = 10
 
 
-@entry
-def _repeat(one, memory, rows, panels, length, repeats):  # type: ignore[no-untyped-def]
-    base = pointer_to(one, memory)
+@family(NOTHING, POINTER, *(INTEGER,) * 4, on_demand=True)
+def _repeat(base, rows, panels, length, repeats):  # type: ignore[no-untyped-def]
     v = lanes(base)
     a = at(base, panels * rows * v)
     w = at(a, rows * length)
@@ -45,15 +44,14 @@ def tile_peak(dtype: str = "float32") -> dict[str, float]:
 
 
 def _rate(dtype: str, threads: int, repeats: int = REPEATS) -> float:
-    prepare(dtype)
-    real, v = np.dtype(dtype).type, lane_count(dtype)
+    repeat, v = _repeat.of(dtype), lane_count(dtype)
     assert LENGTH % v == 0
     numbers = (TILE_PANELS + 1) * (ROWS + LENGTH + 1) * v + ROWS * LENGTH
     memories = [np.zeros(numbers + 64, dtype) for _ in range(threads)]
 
     def call(memory: np.ndarray) -> None:
         place = -(-memory.ctypes.data // 64) * 64  # whole cache lines, as in a plan
-        _repeat(real(1), place, ROWS, TILE_PANELS, LENGTH, repeats)
+        repeat(place, ROWS, TILE_PANELS, LENGTH, repeats)
 
     operations = 2 * ROWS * TILE_PANELS * v * LENGTH * repeats * threads
     with ThreadPoolExecutor(threads) as pool:

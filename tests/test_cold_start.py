@@ -37,7 +37,7 @@ def start(*arguments, **options):
 compiling.Popen = start
 
 def compiled_here():
-    return sum(1 for m in jit._FAMILIES for c in m._compiled.values() if not c.cache_hits)
+    return sum(len(m.compiled) for m in jit._FAMILIES)
 """
 
 TRAIN = """
@@ -46,7 +46,7 @@ fastmlp.set_num_threads(2)
 net = fastmlp.MLP((9, 12, 3), dtype="float32", seed=0)
 X = np.random.default_rng(0).normal(size=(64, 9))
 net.fit(X, np.arange(64) % 3, epochs=2)
-loaded = sum(1 for m in jit._FAMILIES for c in m._compiled.values() if c.cache_hits)
+loaded = sum(1 for m in jit._FAMILIES for p in m._doors if p not in m.compiled)
 print(compiled_here(), loaded, len(started), net.predict(X[:20]).tobytes().hex())
 """
 
@@ -83,11 +83,11 @@ BROKEN = {
 compiling._CHILD = '''import os, signal, time # {} {} {} {}
 for _ in range(2): os.read(0, 1)
 os.kill(os.getpid(), 9)'''
-time_to_die = jit.Family._compile
+time_to_die = jit.Family.obtain
 def slowly(member, dtype):
     started[0].wait()
-    time_to_die(member, dtype)
-jit.Family._compile = slowly
+    return time_to_die(member, dtype)
+jit.Family.obtain = slowly
 """,
     "hangs": """
 compiling._CHILD = 'import os, time; os.read(0, 1); time.sleep(1000) # {} {} {} {}'
@@ -113,7 +113,7 @@ print(compiled_here(), len(jit._FAMILIES))
 
 @two_processors
 def test_two_cold_starts_at_the_same_time(tmp_path: Path) -> None:
-    """They share an index only where their precision is the same."""
+    """Each file is written whole, by whoever comes first."""
     environment = {**os.environ, "FASTMLP_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
     several = [
         subprocess.Popen(
@@ -122,7 +122,7 @@ def test_two_cold_starts_at_the_same_time(tmp_path: Path) -> None:
         for dtype in ("float32", "float32", "float64")
     ]
     assert [process.wait(100) for process in several] == [0, 0, 0]
-    assert {path.parents[1].name for path in tmp_path.rglob("*.nbc")} == {"float32", "float64"}
+    assert {path.parents[1].name for path in tmp_path.rglob("*.o")} == {"float32", "float64"}
     check = "jit.prepare('float32', 2); jit.prepare('float64', 2); print(compiled_here())"
     assert run(SETUP + FEW + check, FASTMLP_CACHE_DIR=str(tmp_path)).split() == ["0"]
 
@@ -141,7 +141,7 @@ def _cold_start(folder: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
         try:
             assert process.stdout is not None
             helper = int(process.stdout.readline().split()[1])
-            _wait(lambda: any(folder.rglob("*.nbc")))
+            _wait(lambda: any(folder.rglob("*.o")))
             yield process, helper
         finally:
             process.kill()
@@ -181,7 +181,7 @@ def test_a_killed_process_does_not_leave_the_other_one_at_work(tmp_path: Path) -
         process.kill()
         process.wait()
         _wait(lambda: _gone(helper))
-    assert len(list(tmp_path.rglob("*.nbc"))) < TOGETHER / 2
+    assert len(list(tmp_path.rglob("*.o"))) < TOGETHER / 2
 
 
 @pytest.fixture
@@ -190,19 +190,25 @@ def shares(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     asked: list[str] = []
     monkeypatch.setenv("FASTMLP_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    monkeypatch.setattr(jit, "_FAMILIES", [])
     monkeypatch.setattr(jit, "_ready", set())
     monkeypatch.setattr(jit, "_compile_half", lambda members, dtype: asked.append(dtype))
+    monkeypatch.setattr(jit, "_link", lambda members, dtype: None)
     return asked
 
 
-def test_only_a_cold_start_is_shared(shares: list[str]) -> None:
-    for _ in range(2):
-        jit.prepare("float32", 2)
-        jit._ready.clear()
+def test_only_what_is_missing_is_shared(shares: list[str], tmp_path: Path) -> None:
+    jit.prepare("float32", 2)
     assert shares == ["float32"]
+    (folder,) = tmp_path.glob("kernels-*/float32/*")
+    together = [member for member in jit._FAMILIES if not member.on_demand]
+    for left, expected in ((jit.MANY, 2), (jit.MANY - 1, 2)):
+        for member in together[left:]:
+            (folder / f"{member.symbol(jit.PRECISIONS['float32'])}.o").touch()
+        jit._ready.clear()
+        jit.prepare("float32", 2)
+        assert shares == ["float32"] * expected
     jit.prepare("float64", 2)
-    assert shares == ["float32", "float64"]
+    assert shares == ["float32", "float32", "float64"]
 
 
 ALONE = ("one thread", "one processor", "no cache", "no folder", "frozen", "embedded", "unknown")

@@ -14,9 +14,17 @@ if kernels.available()["numba"] is not None:
 
 import numba
 from numba.core import types
-from numba.core.ccallback import CFunc
+from numba.core.compiler_lock import global_compiler_lock
 
-from fastmlp.kernels.numba_cpu import activations, forward_rows, jit, losses, narrow, normalization
+from fastmlp.kernels.numba_cpu import (
+    activations,
+    forward_rows,
+    jit,
+    losses,
+    narrow,
+    native,
+    normalization,
+)
 from fastmlp.kernels.numba_cpu.intrinsics import at, lane_count, pointer_to
 from fastmlp.kernels.numba_cpu.vectors import every, load, product_or_zero, square_root, store
 
@@ -36,13 +44,11 @@ EXPONENTIALS = {
 
 def _optimized(family: jit.Family) -> str:
     """LLVM's last word on a family, compiled without the cache."""
-    jit.prepare("float32")  # what it calls
-    signature = family.signature(types.float32)
-    compiled = CFunc(
-        family.function, (signature.args, signature.return_type), {}, dict(jit._OPTIONS)
-    )
-    compiled.compile()
-    return str(compiled._library.get_llvm_str())
+    wanted = family.signature(types.float32)
+    with global_compiler_lock:
+        library = native.lowered(family.function, wanted.args, wanted.return_type, "function")
+        library.finalize()
+    return str(library.get_llvm_str())
 
 
 def _made(pattern: str, text: str) -> int:

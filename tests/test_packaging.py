@@ -191,7 +191,7 @@ def test_no_home_at_all(installed: Path, tmp_path: Path) -> None:
 def test_kernels_are_kept_in_the_cache_folder(installed: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     _train(installed, tmp_path, FASTMLP_CACHE_DIR=str(cache))
-    assert any(cache.rglob("*.nbc"))
+    assert any(cache.rglob("*.o"))
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 import tracemalloc
 import warnings
@@ -354,10 +353,7 @@ def _every_kind_of_number(given: str, rng: np.random.Generator) -> Array:
 
 
 def _compiled(family: Any, dtype: str) -> Any:
-    family.compile(dtype)
-    whole, pointer = ctypes.c_int64, ctypes.c_void_p
-    address = family._compiled[dtype].address
-    return ctypes.CFUNCTYPE(None, pointer, whole, whole, whole, whole)(address)
+    return family.of(dtype)
 
 
 def _lanes(dtype: str) -> int:

@@ -293,7 +293,7 @@ print("whole")
 def test_a_network_that_was_in_the_middle_of_an_update_is_refused_in_the_child() -> None:
     code = """
 net, inside, go_on = trained(), threading.Event(), threading.Event()
-start = steps._entry.of("float32")
+start = steps.run_job.of("float32")
 
 def slow(*arguments):
     if arguments[0] == steps.TRAIN and threading.current_thread() is worker:
@@ -302,7 +302,7 @@ def slow(*arguments):
     return start(*arguments)
 
 fastmlp.set_num_threads(1)
-steps._entry._compiled["float32"] = slow
+steps.run_job._doors["float32"] = slow
 worker = threading.Thread(target=lambda: trained(net))
 worker.start()
 inside.wait()

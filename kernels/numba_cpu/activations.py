@@ -14,8 +14,8 @@ from numba.core import types
 from ..contract import Activation, Array
 from .calls import destination, leading, source
 from .elementary import exp, expm1_negative, normal_distribution, sigmoid, softplus, tanh
-from .intrinsics import at, choose, fma, lanes, like, pointer_to
-from .jit import INTEGER, POINTER, REAL, entry, family, inline, prepare
+from .intrinsics import at, choose, fma, lanes, like
+from .jit import INTEGER, POINTER, REAL, family, inline
 
 Learned = tuple[Array, ...]
 
@@ -301,56 +301,50 @@ def softmax_backward(dz, da, a, rows, units, da_stride, stride):
     _softmax_backward_rows(dz, da, a, rows, units, lanes(a), da_stride, stride)
 
 
-@entry
-def _forward_entry(code, constant, u, v, a, z, rows, units, pieces):
-    A, Z = pointer_to(constant, a), pointer_to(constant, z)
+@family(types.void, INTEGER, REAL, *(POINTER,) * 4, *(INTEGER,) * 3, on_demand=True)
+def activation_forward_rows(code, constant, u, v, a, z, rows, units, pieces):
+    """A = f(Z), for whole arrays (rows, units)."""
     if code == SOFTMAX:
-        _softmax_rows(A, Z, rows, units, units, 0)
+        _softmax_rows(a, z, rows, units, units, 0)
     elif code == MAXOUT:
         for r in range(rows):
-            maxout_forward(at(A, r * units), at(Z, r * units * pieces), units, pieces, units)
+            maxout_forward(at(a, r * units), at(z, r * units * pieces), units, pieces, units)
     else:
-        U, V = pointer_to(constant, u), pointer_to(constant, v)
-        activation_forward(code, constant, U, V, A, Z, rows * units, units)
+        activation_forward(code, constant, u, v, a, z, rows * units, units)
 
 
-@entry
-def _backward_entry(code, constant, u, v, dz, du, dv, da, z, a, rows, units, pieces):
-    dZ, dA = pointer_to(constant, dz), pointer_to(constant, da)
-    Z, A = pointer_to(constant, z), pointer_to(constant, a)
+@family(types.void, INTEGER, REAL, *(POINTER,) * 8, *(INTEGER,) * 3, on_demand=True)
+def activation_backward_rows(code, constant, u, v, dz, du, dv, da, z, a, rows, units, pieces):
+    """dZ from dA, for whole arrays (rows, units)."""
     if code == SOFTMAX:
-        _softmax_backward_rows(dZ, dA, A, rows, units, units, 0, 0)
+        _softmax_backward_rows(dz, da, a, rows, units, units, 0, 0)
     elif code == MAXOUT:
         for r in range(rows):
             wide, narrow = r * units * pieces, r * units
             maxout_backward(
-                at(dZ, wide),
-                at(dA, narrow),
-                at(Z, wide),
-                at(A, narrow),
+                at(dz, wide),
+                at(da, narrow),
+                at(z, wide),
+                at(a, narrow),
                 units,
                 pieces,
                 units,
                 units,
             )
     else:
-        U, V = pointer_to(constant, u), pointer_to(constant, v)
-        dU, dV = pointer_to(constant, du), pointer_to(constant, dv)
-        n = rows * units
-        activation_backward(code, constant, U, V, dZ, dU, dV, dA, Z, A, n, units)
+        activation_backward(code, constant, u, v, dz, du, dv, da, z, a, rows * units, units)
 
 
 def _pair(name: str) -> Activation:
     code = CODES[name]
 
     def forward(A: Array, Z: Array, learned: Learned, constant: float) -> None:
-        prepare(A.dtype.name)
         z = source(Z, A.dtype)
         parameters = [source(p, A.dtype) for p in learned]
         with destination(A) as a:
-            _forward_entry(
+            activation_forward_rows.of(A.dtype.name)(
                 code,
-                A.dtype.type(constant),
+                float(constant),
                 leading(parameters, 0),
                 leading(parameters, 1),
                 a.ctypes.data,
@@ -369,14 +363,13 @@ def _pair(name: str) -> Activation:
         learned: Learned,
         constant: float,
     ) -> None:
-        prepare(A.dtype.name)
         inputs = [source(x, A.dtype) for x in (dA, Z, A)]
         parameters = [source(p, A.dtype) for p in learned]
         shares = [np.zeros(A.shape, A.dtype) for _ in learned]
         with destination(dZ) as dz:
-            _backward_entry(
+            activation_backward_rows.of(A.dtype.name)(
                 code,
-                A.dtype.type(constant),
+                float(constant),
                 leading(parameters, 0),
                 leading(parameters, 1),
                 dz.ctypes.data,

@@ -19,29 +19,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from subprocess import Popen
 
-import numba
-from llvmlite.binding import get_host_cpu_name
-
 _CHILD = "import sys; sys.path[:] = {}; from {} import jit; jit.compile_from_the_end({!r}, {!r})"
 
 
 STDIN = 0
 """Where the other process finds the pipe."""
-
-
-def _mark(folder: Path) -> Path:
-    return folder / f"filled-{numba.config.CPU_NAME or get_host_cpu_name()}"
-
-
-def is_cold(folder: Path) -> bool:
-    """Whether no process has yet filled a precision's folder, for this processor."""
-    return not _mark(folder).exists()
-
-
-def set_warm(folder: Path) -> None:
-    """Remember that the folder is filled."""
-    with suppress(OSError):
-        _mark(folder).touch()
 
 
 def can_share() -> bool:

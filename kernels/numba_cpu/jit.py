@@ -1,58 +1,65 @@
-"""How kernels are compiled, cached and linked.
+"""How kernels are compiled, kept and linked.
 
-Three kinds of function, each with its decorator:
+Two kinds of function, each with its decorator:
 
 - `inline`: small helpers; numba links them into every caller.
-- `family`: a block of loops behind one integer code, compiled on its own and called by name. A
-  nested njit function would be optimised again inside each of its callers; this way the whole
-  vocabulary compiles in about half the time, and at block granularity the call costs nothing
-  measurable.
-- `entry`: what Python calls, with arrays and the GIL released.
+- `family`: a block of loops behind one integer code, compiled on its own and called by name, from
+  other kernels or from Python with the GIL released. A nested njit function would be optimised
+  again inside each of its callers; this way the whole vocabulary compiles in about half the time,
+  and at block granularity the call costs nothing measurable.
 
-The disk cache does not trust file times of single files: its folder is named after a hash of all
-sources that reach compiled code, lies in the user's cache folder, and where it can't be written
-kernels compile anew. At a cold start two processes fill it (`compiling`).
+`native` makes a family one C function, `objects` keeps it in a file and links it. A process that
+finds all files never sets numba's own machinery in motion, which would take longer than to link
+(cached start on Zen 3: 0.79 s, so 0.00). The folder is named after a hash of all sources that reach
+compiled code, lies in the user's cache folder, and where it can't be written kernels compile anew.
+At a cold start two processes fill it (`compiling`).
 """
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import platform
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import llvmlite.binding as llvm
 import numba
-import numpy as np
 from llvmlite import ir
 from numba.core import types
-from numba.core.ccallback import CFunc
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.typing import signature
 from numba.core.typing.templates import AbstractTemplate, infer_global
 from numba.extending import lower_builtin
 
 from ..interrupts import deferred
-from . import compiling
-from .lighter import spare_scipy
+from . import compiling, native, objects
 
 REAL = "real"
 POINTER = "real*"
+ARRAY = "array"
 INTEGER = types.int64
 INTEGERS = types.CPointer(types.int64)
+DOUBLE = types.float64
 DOUBLES = types.CPointer(types.float64)
+NOTHING = types.void
 
 PRECISIONS = {"float32": types.float32, "float64": types.float64}
 
-_OPTIONS = {"error_model": "numpy", "boundscheck": False, "no_rewrites": True}
-_INNER = {**_OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "forceinline": True}
+_INNER = {
+    "error_model": "numpy",
+    "boundscheck": False,
+    "no_rewrites": True,
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+    "forceinline": True,
+}
 _lock = threading.RLock()
 
 
@@ -105,19 +112,16 @@ def _source_hash() -> str:
     return digest.hexdigest()[:16]
 
 
-@contextmanager
-def _cache_in(folder: Path) -> Iterator[None]:
-    previous = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(folder)
-    try:
-        yield
-    finally:
-        numba.config.CACHE_DIR = previous
+def _machine() -> str:
+    """Name of the processor that code is made for, and a hash of what else decides about it."""
+    wanted = native.target()
+    digest = hashlib.sha256(repr(wanted).encode()).hexdigest()[:8]
+    return f"{wanted.processor}-{digest}"
 
 
 @cache
 def _writable(folder: Path) -> bool:
-    """Whether files can be made in `folder`; else numba would write into the package instead."""
+    """Whether files can be made in `folder`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -126,59 +130,26 @@ def _writable(folder: Path) -> bool:
         return False
 
 
-def _usable_folder(part: str = "") -> Path | None:
+def _usable_folder(dtype: str) -> Path | None:
     folder = cache_folder()
-    return folder / part if folder is not None and _writable(folder / part) else None
-
-
-def _enable_cache(compiled: Any, part: str = "") -> None:
-    folder = _usable_folder(part)
     if folder is None:
-        return
-    with _lock, _cache_in(folder):
-        try:
-            compiled.enable_caching()
-        except (RuntimeError, OSError):  # no folder that can be written to
-            return
+        return None
+    folder = folder / dtype / _machine()
+    return folder if _writable(folder) else None
 
 
 def inline(function: Callable[..., Any]) -> Any:
     """Compile into each caller."""
-    return numba.njit(**_INNER)(function)
+    return numba.njit(pipeline_class=native.Lowered, **_INNER)(function)
 
 
-class Entry:
-    """A function that Python calls, compiled per argument types, with the GIL released.
-
-    Each precision has its cache for itself: numba keeps a function's code for all types in one
-    index, and two processes that add to it at the same moment could swap theirs.
-    """
-
-    def __init__(self, function: Callable[..., Any]):
-        self.function = function
-        self.__doc__ = function.__doc__
-        self._compiled: dict[str, Any] = {}
-
-    def of(self, dtype: str) -> Any:
-        """What to call with numbers of one precision; "" for functions of integers alone."""
-        compiled = self._compiled.get(dtype)
-        if compiled is None:
-            with _lock:
-                spare_scipy()
-                compiled = numba.njit(nogil=True, **_OPTIONS)(self.function)
-                _enable_cache(compiled, dtype)
-                compiled = self._compiled.setdefault(dtype, compiled)
-        return compiled
-
-    def __call__(self, *arguments: Any) -> Any:
-        """Call for the precision of the first NumPy number."""
-        names = (x.dtype.name for x in arguments if isinstance(x, np.floating))
-        return self.of(next(names, ""))(*arguments)
-
-
-def entry(function: Callable[..., Any]) -> Entry:
-    """Compile for calls from Python."""
-    return Entry(function)
+_CTYPES = {
+    types.void: None,
+    types.int64: ctypes.c_int64,
+    types.float32: ctypes.c_float,
+    types.float64: ctypes.c_double,
+    ARRAY: ctypes.py_object,
+}
 
 
 class Family:
@@ -195,9 +166,11 @@ class Family:
         self.function = function
         self.result = result
         self.arguments = arguments
-        self._compiled: dict[str, CFunc] = {}
+        self.compiled: set[str] = set()
+        """Precisions for which this process has made the code."""
+        self._doors: dict[str, Callable[..., Any]] = {}
         self.__doc__ = function.__doc__
-        self.name = function.__name__
+        self.name = function.__name__.strip("_")
         _FAMILIES.append(self)
         _make_callable(self)
 
@@ -207,31 +180,46 @@ class Family:
 
     def signature(self, real: Any) -> Any:
         """The numba signature for one precision."""
-        table = {REAL: real, POINTER: types.CPointer(real)}
-        arguments = [table.get(a, a) if isinstance(a, str) else a for a in self.arguments]
-        return signature(
-            table.get(self.result, self.result) if isinstance(self.result, str) else self.result,
-            *arguments,
-        )
+        table = {REAL: real, POINTER: types.CPointer(real), ARRAY: INTEGER}
+        result, *arguments = (table.get(a, a) for a in (self.result, *self.arguments))
+        return signature(result, *arguments)
 
-    def compile(self, dtype: str) -> None:
-        """Compile or load, and tell the linker where the function is."""
-        if dtype not in self._compiled:
-            with _lock:
-                self._compile(dtype)
-
-    def _compile(self, dtype: str) -> None:
-        spare_scipy()
+    def obtain(self, dtype: str) -> native.Compiled:
+        """Read the code from its file, or compile and keep it."""
         real = PRECISIONS[dtype]
-        sig = self.signature(real)
-        compiled = CFunc(self.function, (sig.args, sig.return_type), {}, dict(_OPTIONS))
-        # Each precision in a folder of its own: of two processes that write to one index at the
-        # same time, Numba can leave the code of one of them under the other one's key.
-        _enable_cache(compiled, dtype)
+        # Of other modules the folder's name does not know the source.
+        ours = self.function.__module__.startswith(f"{__package__}.")
+        folder = _usable_folder(dtype) if ours else None
+        path = folder / f"{self.symbol(real)}.o" if folder is not None else None
+        kept = objects.read(path) if path is not None else None
+        if kept is not None:
+            return kept
+        wanted = self.signature(real)
         with deferred():  # inside of LLVM's callbacks KeyboardInterrupt would be lost
-            compiled.compile()
-        llvm.add_symbol(self.symbol(real), compiled.address)
-        self._compiled[dtype] = compiled
+            made = native.compiled(
+                self.function, wanted.args, wanted.return_type, self.symbol(real)
+            )
+        self.compiled.add(dtype)
+        if path is not None:
+            objects.write(path, made)
+        return made
+
+    def of(self, dtype: str) -> Callable[..., Any]:
+        """The compiled function, for calls from Python; pointers are addresses."""
+        door = self._doors.get(dtype)
+        if door is None:
+            prepare(dtype)
+            with _lock:
+                if dtype not in self._doors:
+                    _link([self], dtype)
+            door = self._doors[dtype]
+        return door
+
+    def found(self, dtype: str, address: int) -> None:
+        """Take in where the linker has put the function."""
+        kinds = {**_CTYPES, REAL: _CTYPES[PRECISIONS[dtype]]}
+        wanted = [kinds.get(a, ctypes.c_void_p) for a in (self.result, *self.arguments)]
+        self._doors[dtype] = ctypes.CFUNCTYPE(*wanted)(address)
 
 
 _FAMILIES: list[Family] = []
@@ -243,7 +231,10 @@ def family(
 ) -> Callable[[Callable[..., Any]], Family]:
     """Compile apart; `REAL` and `POINTER` stand for the precision's number and pointer.
 
-    With `on_demand`, who calls it compiles it first; the others are compiled together.
+    `ARRAY` is a NumPy array in a call from Python; the kernel gets the address of the object.
+
+    With `on_demand`, it is compiled when it is first called from Python; the others are compiled
+    together.
     """
 
     def decorate(function: Callable[..., Any]) -> Family:
@@ -252,47 +243,55 @@ def family(
     return decorate
 
 
-def prepare(dtype: str, threads: int = 1) -> None:
-    """Compile or load the families of one precision, callees first, before any entry is called.
+MANY = 6
+"""Kernels to compile from which on a second process helps: it starts in about a second."""
 
-    With `threads` above 1, a second process compiles half of them where the cache has none.
+
+def prepare(dtype: str, threads: int = 1) -> None:
+    """Compile or load the families of one precision, before any of them is called.
+
+    With `threads` above 1, a second process compiles half of what the cache does not have.
     """
     if dtype in _ready:
         return
     with _lock:
+        if dtype in _ready:
+            return
         members = [member for member in _FAMILIES if not member.on_demand]
-        folder = _usable_folder(dtype)
-        cold = folder is not None and compiling.is_cold(folder)
-        if cold and threads > 1 and compiling.can_share():
-            _compile_half(members, dtype)
-        for member in members:
-            member.compile(dtype)
-        if folder is not None and cold:
-            compiling.set_warm(folder)
+        if threads > 1 and compiling.can_share() and (folder := _usable_folder(dtype)):
+            real = PRECISIONS[dtype]
+            kept = {path.stem for path in folder.glob("*.o")}
+            left = [member for member in members if member.symbol(real) not in kept]
+            if len(left) >= MANY:
+                _compile_half(left, dtype)
+        _link(members, dtype)
         _ready.add(dtype)
 
 
+def _link(members: Iterable[Family], dtype: str) -> None:
+    real = PRECISIONS[dtype]
+    by_symbol = {member.symbol(real): member for member in members}
+    code = {symbol: member.obtain(dtype) for symbol, member in by_symbol.items()}
+    for symbol, address in objects.link(code).items():
+        by_symbol[symbol].found(dtype, address)
+
+
 def _compile_half(members: list[Family], dtype: str) -> None:
-    """Compile some, callees first; another process leaves the others in the cache, if it can."""
+    """Compile some; another process leaves the others in the cache, if it can."""
     by_name = {member.name: member for member in members}
     with suppress(OSError), compiling.share(list(by_name), dtype) as mine:
         for name in mine:
-            by_name[name].compile(dtype)
+            by_name[name].obtain(dtype)
 
 
 def compile_from_the_end(dtype: str, names: list[str]) -> None:
-    """In the other process: fill the cache, callers first, for nothing is ever called here.
-
-    The linker wants an address for each callee all the same. It does not reach the cache.
-    """
+    """In the other process: fill the cache; nothing is linked or called here."""
     parent = os.getppid()
     by_name = {member.name: member for member in _FAMILIES}
-    for member in _FAMILIES:
-        llvm.add_symbol(member.symbol(PRECISIONS[dtype]), 1)
     for name in reversed(names):
         if os.getppid() != parent or not compiling.take(compiling.STDIN):
             break
-        by_name[name].compile(dtype)
+        by_name[name].obtain(dtype)
     os._exit(0)  # a regular end takes LLVM a while
 
 

@@ -15,8 +15,8 @@ from numba.core import types
 from ..contract import Array, LogitLoss, Loss
 from .calls import destination, source
 from .elementary import exp, log, log1p_unit, sigmoid, softplus
-from .intrinsics import at, choose, fma, lanes, like, pointer_to
-from .jit import INTEGER, POINTER, REAL, entry, family, inline, prepare
+from .intrinsics import at, choose, fma, lanes, like
+from .jit import INTEGER, POINTER, REAL, family, inline
 
 NAMES = (
     "cross_entropy",
@@ -292,30 +292,26 @@ def row_sums(losses, terms, rows, units, stride):
     row_sum_rows(losses, terms, rows, units, lanes(losses), stride)
 
 
-@entry
-def _entry(code, constant, tiny, epsilon, losses, terms, da, a, t, rows, units):
-    LOSSES, dA = pointer_to(constant, losses), pointer_to(constant, da)
-    A, T, TERMS = pointer_to(constant, a), pointer_to(constant, t), pointer_to(constant, terms)
+@family(types.void, INTEGER, *(REAL,) * 3, *(POINTER,) * 5, INTEGER, INTEGER, on_demand=True)
+def loss_rows(code, constant, tiny, epsilon, losses, terms, da, a, t, rows, units):
+    """The losses of whole rows, and their gradient dA, for arrays (rows, units)."""
     if code == CROSS_ENTROPY_SOFTMAX:
-        softmax_cross_entropy_rows(LOSSES, TERMS, dA, A, T, rows, rows, units, units, 0, 0)
+        softmax_cross_entropy_rows(losses, terms, da, a, t, rows, rows, units, units, 0, 0)
     else:
-        loss_terms(code, constant, tiny, epsilon, TERMS, dA, A, T, rows * units, units)
-        row_sum_rows(LOSSES, TERMS, rows, units, units, 0)
+        loss_terms(code, constant, tiny, epsilon, terms, da, a, t, rows * units, units)
+        row_sum_rows(losses, terms, rows, units, units, 0)
 
 
 def _run(code: int, losses: Array, dA: Array, A: Array, T: Array, constant: float) -> None:
     """Both results at once; whoever wants one gives a scratch array for the other."""
     dtype = A.dtype
-    prepare(dtype.name)
     a, t = source(A, dtype), source(T, dtype)
     terms = np.empty(A.shape, dtype)
     limits = np.finfo(dtype)
     with destination(losses) as out, destination(dA) as gradient:
-        _entry(
+        loss_rows.of(dtype.name)(
             code,
-            dtype.type(constant),
-            limits.tiny,
-            limits.eps,
+            *(float(x) for x in (constant, limits.tiny, limits.eps)),
             *(x.ctypes.data for x in (out, terms, gradient, a, t)),
             len(A),
             A.shape[1],

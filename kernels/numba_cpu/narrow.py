@@ -22,7 +22,9 @@ from .intrinsics import (
     like,
     llvm_vector,
     pointer_to,
+    restore_tiny,
     store_vector,
+    tiny_to_zero,
 )
 from .items import transpose_weights
 from .jit import DOUBLES, INTEGERS, POINTER, family, inline
@@ -228,6 +230,7 @@ def _fill_factors(m, t, factors, share, rows):
 @family(types.int64, POINTER, INTEGERS, DOUBLES, INTEGERS, on_demand=True)
 def train_narrow(m, t, f, flags):
     """All of fields.COUNT minibatches on one thread; returns the updates made."""
+    before = tiny_to_zero()
     keys = at(flags, fields.ROUND_KEYS)
     fill_round_keys(keys, t[fields.ORDER_KEY])
     rates, losses = pointer_to(1.0, t[fields.RATES]), pointer_to(1.0, t[fields.LOSSES_OUT])
@@ -263,4 +266,5 @@ def train_narrow(m, t, f, flags):
     _unpacked(m, t, t[fields.SLOT_U], u)
     _unpacked(m, t, t[fields.PARAMETERS], p)
     transpose_weights(m, t)
+    restore_tiny(before)
     return t[fields.COUNT]

@@ -13,8 +13,8 @@ from numba.core import types
 
 from ..contract import NORMALIZATION_EPSILON, RUNNING_MOMENTUM, Array, Normalization
 from .calls import destination
-from .intrinsics import at, fma, lanes, own_numbers, pointer_to
-from .jit import INTEGER, POINTER, entry, family, inline, prepare
+from .intrinsics import at, fma, lanes, own_numbers
+from .jit import INTEGER, POINTER, family, inline
 from .products import column_products, column_sums, from_panels, to_panels
 from .tiles import turn_rows
 from .vectors import every, load, square_root, store
@@ -153,50 +153,44 @@ def layer_gradient(dz, dy, hat, spread, scale, rows, panels, unit_panels, units,
                 store(at(out, r * v), every(dz, spread[first + r]) * rest)
 
 
-@entry
-def _forward_entry(code, one, y, hat, mean, spread, scale, shift, rows, panels, columns):
-    Y, HAT, SPREAD = pointer_to(one, y), pointer_to(one, hat), pointer_to(one, spread)
-    SCALE, SHIFT = pointer_to(one, scale), pointer_to(one, shift)
-    v = lanes(Y)
+@family(types.void, INTEGER, *(POINTER,) * 6, *(INTEGER,) * 3, on_demand=True)
+def normalization_forward(code, y, hat, mean, spread, scale, shift, rows, panels, columns):
+    """Normalize the panels of a whole matrix, which `hat` holds before and after."""
+    v = lanes(y)
     stride = rows * v
     if code == LAYER:
-        normalize_rows(Y, HAT, SPREAD, SCALE, SHIFT, rows, panels, panels, columns, stride, stride)
+        normalize_rows(y, hat, spread, scale, shift, rows, panels, panels, columns, stride, stride)
         return
-    MEAN = pointer_to(one, mean)
     for p in range(panels):
-        column_moments(at(MEAN, p * v), at(SPREAD, p * v), at(HAT, p * stride), stride, rows, 1)
-        store(at(MEAN, p * v), every(Y, 0.0))
-        to_spread(at(SPREAD, p * v))
-    normalize_columns(Y, HAT, MEAN, SPREAD, SCALE, SHIFT, rows, panels, stride, stride)
+        column_moments(at(mean, p * v), at(spread, p * v), at(hat, p * stride), stride, rows, 1)
+        store(at(mean, p * v), every(y, 0.0))
+        to_spread(at(spread, p * v))
+    normalize_columns(y, hat, mean, spread, scale, shift, rows, panels, stride, stride)
 
 
-@entry
-def _backward_entry(code, one, dz, dscale, dshift, dy, hat, spread, scale, rows, panels, columns):
-    dZ, dY, HAT = pointer_to(one, dz), pointer_to(one, dy), pointer_to(one, hat)
-    SPREAD, SCALE = pointer_to(one, spread), pointer_to(one, scale)
-    dSCALE, dSHIFT = pointer_to(one, dscale), pointer_to(one, dshift)
-    v = lanes(dZ)
+@family(types.void, INTEGER, *(POINTER,) * 7, *(INTEGER,) * 3, on_demand=True)
+def normalization_backward(code, dz, dscale, dshift, dy, hat, spread, scale, rows, panels, columns):
+    """The gradients by the panels of a whole matrix, by scale and by shift."""
+    v = lanes(dz)
     stride = rows * v
     for p in range(panels):
-        run = at(dY, p * stride)
-        column_products(at(dSCALE, p * v), run, at(HAT, p * stride), 0, rows, 1)
-        column_sums(at(dSHIFT, p * v), run, 0, rows, 1)
+        run = at(dy, p * stride)
+        column_products(at(dscale, p * v), run, at(hat, p * stride), 0, rows, 1)
+        column_sums(at(dshift, p * v), run, 0, rows, 1)
     if code == LAYER:
-        layer_gradient(dZ, dY, HAT, SPREAD, SCALE, rows, panels, panels, columns, stride)
+        layer_gradient(dz, dy, hat, spread, scale, rows, panels, panels, columns, stride)
     else:
-        batch_gradient(dZ, dY, HAT, SPREAD, SCALE, dSCALE, dSHIFT, rows, rows, panels, stride)
+        batch_gradient(dz, dy, hat, spread, scale, dscale, dshift, rows, rows, panels, stride)
 
 
 def _forward(code: int) -> Callable[..., None]:
     def forward(Y: Array, hat: Array, spread: Array, Z: Array, scale: Array, shift: Array) -> None:
-        prepare(Y.dtype.name)
         h = to_panels(Z)
         y, mean = np.empty_like(h), np.empty(h.shape[0] * h.shape[2], Y.dtype)
         factors = [to_panels(x[None, :]) for x in (scale, shift)]
         wide = np.empty(max(mean.size, len(Z)), Y.dtype)
-        _forward_entry(
+        normalization_forward.of(Y.dtype.name)(
             code,
-            Y.dtype.type(1),
             y.ctypes.data,
             h.ctypes.data,
             mean.ctypes.data,
@@ -216,15 +210,14 @@ def _backward(code: int) -> Callable[..., None]:
     def backward(
         dZ: Array, dscale: Array, dshift: Array, dY: Array, hat: Array, spread: Array, scale: Array
     ) -> None:
-        prepare(dZ.dtype.name)
         dy, h = to_panels(dY), to_panels(hat)
         dz = np.empty_like(dy)
         sums = [np.empty((len(dy), 1, dy.shape[2]), dZ.dtype) for _ in range(2)]
         spreads = spread if code == LAYER else to_panels(spread[None, :])
         factors = [np.ascontiguousarray(x) for x in (spreads, to_panels(scale[None, :]))]
-        _backward_entry(
-            *(code, dZ.dtype.type(1), dz.ctypes.data, *(x.ctypes.data for x in sums)),
-            *(x.ctypes.data for x in (dy, h, *factors)),
+        normalization_backward.of(dZ.dtype.name)(
+            code,
+            *(x.ctypes.data for x in (dz, *sums, dy, h, *factors)),
             len(dZ),
             len(dy),
             dZ.shape[1],

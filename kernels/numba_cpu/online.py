@@ -19,7 +19,7 @@ from .forward_rows import (
     order_ahead,
     prefetch_rows,
 )
-from .intrinsics import at, lanes, like, pointer_to
+from .intrinsics import at, lanes, like, pointer_to, restore_tiny, tiny_to_zero
 from .items import filled_numbers, train_items, update_columns
 from .jit import DOUBLES, INTEGERS, POINTER, family, inline
 from .memory import activation_input, layer_of, parameter, scratch_of
@@ -71,6 +71,7 @@ def _row_in_line(m, t, one, place):
 @family(types.int64, POINTER, INTEGERS, DOUBLES, INTEGERS, on_demand=True)
 def train_online(m, t, f, flags):
     """All of fields.COUNT rows, one at a time, on one thread; returns the updates made."""
+    before = tiny_to_zero()
     one = like(m, 1.0)
     keys = at(flags, fields.ROUND_KEYS)
     fill_round_keys(keys, t[fields.ORDER_KEY])
@@ -110,4 +111,5 @@ def train_online(m, t, f, flags):
         following = _row_in_line(m, t, one, place + 1)
         revisit_weights(m, t, x, following, mine)
         x = following
+    restore_tiny(before)
     return t[fields.COUNT]

@@ -36,7 +36,6 @@ class Plan:
         self.rule = rule
         self.precision = dtype
         self.dtype = np.dtype(dtype)
-        self.one = self.dtype.type(1)
         self.threads = 1
         self.after_fork()
         tell_after_fork(self)
@@ -81,6 +80,8 @@ class Plan:
         self.items.list_in(table)
         blocks = (memory, table, numbers, self.flags)
         self.addresses = tuple(block.ctypes.data for block in blocks)
+        self.listed_blocks = np.array(self.addresses, np.int64)
+        self.entrance = (self.addresses[0], self.listed_blocks.ctypes.data)
         self.fresh = False
 
     def load(self, state: State) -> None:

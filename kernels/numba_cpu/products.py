@@ -8,15 +8,15 @@ from numba.core import types
 from ..contract import Array
 from .gradients import weight_tiles
 from .intrinsics import (
+    address_of,
     at,
     copy_vector,
     integers_at,
     lane_count,
     lanes,
-    pointer_to,
     prefetch,
 )
-from .jit import INTEGER, POINTER, entry, family, inline, prepare
+from .jit import INTEGER, POINTER, family, inline
 from .tiles import (
     HALF_TILES,
     LONE_ROWS,
@@ -206,29 +206,27 @@ def column_products(out, x, y, stride, rows, panels):
         column_dot(at(out, p * lanes(x)), at(x, p * stride), at(y, p * stride), stride, rows, last)
 
 
-@entry
-def _product_entry(one, z, a, w, b, room, rows, k, panels, k_rows):
-    Z, A, W, B = (pointer_to(one, z), pointer_to(one, a), pointer_to(one, w), pointer_to(one, b))
-    v = lanes(Z)
-    product(
-        Z, rows * v, A, rows * v, W, k_rows * v, B, rows, k, panels, pointer_to(one, room), Z, 0
-    )
+@family(types.void, *(POINTER,) * 5, *(INTEGER,) * 4, on_demand=True)
+def whole_product(z, a, w, b, room, rows, k, panels, k_rows):
+    """Z = A W + b, for the panels of whole matrices."""
+    v = lanes(z)
+    product(z, rows * v, a, rows * v, w, k_rows * v, b, rows, k, panels, room, z, 0)
 
 
-@entry
-def _weight_entry(one, g, a, dz, rows, in_panels, out_panels):
-    G, A, dZ = pointer_to(one, g), pointer_to(one, a), pointer_to(one, dz)
-    v = lanes(G)
+@family(types.void, *(POINTER,) * 3, *(INTEGER,) * 3, on_demand=True)
+def whole_weight_gradient(g, a, dz, rows, in_panels, out_panels):
+    """G = A' dZ, for the panels of whole matrices."""
+    v = lanes(g)
     panel = in_panels * v * v
-    p, none = 0, integers_at(g)
+    p, none = 0, integers_at(address_of(g))
     for groups in range(groups_of(out_panels), 0, -1):
         stop = p + next_group(out_panels - p, groups)
-        delta = at(dZ, p * rows * v)
-        tiles = at(G, p * panel)
+        delta = at(dz, p * rows * v)
+        tiles = at(g, p * panel)
         weight_tiles(
             tiles,
             panel,
-            A,
+            a,
             rows * v,
             delta,
             rows * v,
@@ -246,10 +244,10 @@ def _weight_entry(one, g, a, dz, rows, in_panels, out_panels):
         p = stop
 
 
-@entry
-def _column_entry(one, out, x, rows, panels):
-    v = lanes(pointer_to(one, x))
-    column_sums(pointer_to(one, out), pointer_to(one, x), rows * v, rows, panels)
+@family(types.void, POINTER, POINTER, INTEGER, INTEGER, on_demand=True)
+def whole_column_sums(out, x, rows, panels):
+    """The sums of all columns of a whole matrix in panels."""
+    column_sums(out, x, rows * lanes(x), rows, panels)
 
 
 def to_panels(matrix: Array, row_multiple: int = 1) -> Array:
@@ -273,12 +271,11 @@ def from_panels(out: Array, panels: Array) -> None:
 
 def affine(Z: Array, X: Array, W: Array, b: Array) -> None:
     """Fill Z (N, columns) with X W + b; X (N, inputs), b (columns,)."""
-    prepare(Z.dtype.name)
     x, w, bias = to_panels(X), to_panels(W), to_panels(b[None, :])
     room = np.empty_like(x)
     z = np.empty((len(w), len(X), w.shape[2]), Z.dtype)
-    _product_entry(
-        *(Z.dtype.type(1), *(m.ctypes.data for m in (z, x, w, bias, room))),
+    whole_product.of(Z.dtype.name)(
+        *(m.ctypes.data for m in (z, x, w, bias, room)),
         len(X),
         len(W),
         len(w),
@@ -289,10 +286,10 @@ def affine(Z: Array, X: Array, W: Array, b: Array) -> None:
 
 def weight_gradient(dW: Array, A: Array, dZ: Array) -> None:
     """Fill dW (inputs, columns) with A' dZ; A (N, inputs) is what the layer was given."""
-    prepare(dW.dtype.name)
     a, dz = to_panels(A), to_panels(dZ)
     g = np.empty((len(dz), len(a) * a.shape[2], a.shape[2]), dW.dtype)
-    _weight_entry(dW.dtype.type(1), *(m.ctypes.data for m in (g, a, dz)), len(A), len(a), len(dz))
+    addresses = (m.ctypes.data for m in (g, a, dz))
+    whole_weight_gradient.of(dW.dtype.name)(*addresses, len(A), len(a), len(dz))
     from_panels(dW, g)
 
 
@@ -303,8 +300,7 @@ def input_gradient(dA: Array, dZ: Array, W: Array) -> None:
 
 def bias_gradient(db: Array, dZ: Array) -> None:
     """Fill db (columns,) with the sum of dZ (N, columns) over the rows."""
-    prepare(db.dtype.name)
     dz = to_panels(dZ)
     out = np.empty((len(dz), 1, dz.shape[2]), db.dtype)
-    _column_entry(db.dtype.type(1), out.ctypes.data, dz.ctypes.data, len(dZ), len(dz))
+    whole_column_sums.of(db.dtype.name)(out.ctypes.data, dz.ctypes.data, len(dZ), len(dz))
     from_panels(db[None, :], out)

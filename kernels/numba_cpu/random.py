@@ -11,13 +11,11 @@ from .calls import destination
 from .intrinsics import (
     at,
     choose,
-    integers_at,
     like,
     own_integers,
     own_numbers,
-    pointer_to,
 )
-from .jit import INTEGER, POINTER, REAL, entry, family, inline, prepare
+from .jit import INTEGER, INTEGERS, POINTER, REAL, family, inline
 
 # Everything in uint64: numba would turn a mix of signed and unsigned into floats.
 _LOW = np.uint64(0xFFFFFFFF)
@@ -30,6 +28,7 @@ ROUNDS = 24
 WORDS, TOGETHER = 4, 64
 """Words of one counter, and rows whose words are drawn together."""
 _room_for_words, _room_for_a_unit = own_integers(WORDS * TOGETHER), own_numbers(TOGETHER)
+_room_for_round_keys = own_integers(ROUNDS)
 
 
 @inline
@@ -150,18 +149,18 @@ def shuffled_run(out, room, first, count, rows, round_keys):
                 waiting += 1
 
 
-@entry
-def _dropout_entry(kept, scale, key, step, layer, threshold, rows, units):
-    block = pointer_to(kept, scale)
-    dropout_block(block, key, step, layer, kept, threshold, 0, rows, 0, units, units)
+@family(types.void, POINTER, REAL, *(INTEGER,) * 6, on_demand=True)
+def dropout_scales(scale, kept, key, step, layer, threshold, rows, units):
+    """The scales of all units for the rows from the first on."""
+    dropout_block(scale, key, step, layer, kept, threshold, 0, rows, 0, units, units)
 
 
-@entry
-def _shuffle_entry(index, room, rows, key, first, count):
-    out = integers_at(index)
-    keys = np.empty(ROUNDS, np.int64)
+@family(types.void, *(INTEGERS,) * 2, *(INTEGER,) * 4, on_demand=True)
+def shuffled_places(out, room, rows, key, first, count):
+    """Rows at places first ... first + count of a shuffled epoch."""
+    keys = _room_for_round_keys()
     fill_round_keys(keys, key)
-    shuffled_run(out, integers_at(room), first, count, rows, keys)
+    shuffled_run(out, room, first, count, rows, keys)
 
 
 def signed(key: int) -> int:
@@ -171,11 +170,10 @@ def signed(key: int) -> int:
 
 def dropout_scale(scale: Array, key: int, step: int, layer: int, rate: float) -> None:
     """Fill scale (N, units) with 0 for dropped units and 1/(1 - rate) for kept ones."""
-    prepare(scale.dtype.name)
     with destination(scale) as out:
-        _dropout_entry(
-            scale.dtype.type(1.0 / (1.0 - rate)),
+        dropout_scales.of(scale.dtype.name)(
             out.ctypes.data,
+            float(1.0 / (1.0 - rate)),
             signed(key),
             step,
             layer,
@@ -189,4 +187,6 @@ def shuffle_places(index: NDArray[np.int64], rows: int, key: int, first: int) ->
     """Fill index[j] with the row that comes at place first + j of a shuffled epoch."""
     with destination(index) as out:
         room = np.empty(len(index), np.int64)
-        _shuffle_entry(out.ctypes.data, room.ctypes.data, rows, signed(key), first, len(index))
+        addresses = (out.ctypes.data, room.ctypes.data)
+        # No number of either precision takes part.
+        shuffled_places.of("float32")(*addresses, rows, signed(key), first, len(index))

@@ -10,8 +10,8 @@ from numba.core import types
 
 from ..contract import SMALLEST_SQUARE, Array, UpdateRule
 from .calls import destination, source
-from .intrinsics import at, fma, like, pointer_to
-from .jit import DOUBLES, INTEGER, POINTER, REAL, entry, family, inline, prepare
+from .intrinsics import at, fma, like
+from .jit import DOUBLE, DOUBLES, INTEGER, POINTER, REAL, family, inline
 
 Constants = tuple[float, ...]
 
@@ -189,16 +189,18 @@ def fill_numbers(numbers, code, constants, rate, step):
     numbers[TRUST] = 1.0
 
 
-@entry
-def _entry(one, code, p, u, v, g, numbers, constants, rate, step, n):
-    N, C = pointer_to(1.0, numbers), pointer_to(1.0, constants)
-    fill_numbers(N, code, C, rate, step)
-    P, G, U, V = pointer_to(one, p), pointer_to(one, g), pointer_to(one, u), pointer_to(one, v)
+@family(
+    *(types.void, INTEGER, *(POINTER,) * 4, DOUBLES, DOUBLES, DOUBLE, INTEGER, INTEGER),
+    on_demand=True,
+)
+def update_vector(code, p, u, v, g, numbers, constants, rate, step, n):
+    """One update of n parameters and their slots."""
+    fill_numbers(numbers, code, constants, rate, step)
     if trusts(code):
-        squares = at(N, NUMBERS)
-        trust_run(code, P, U, V, G, one, N, squares, n, 1)
-        N[TRUST] = trust_ratio(code, N, squares[0], squares[1])
-    update_run(code, P, U, V, G, N, n)
+        squares = at(numbers, NUMBERS)
+        trust_run(code, p, u, v, g, like(p, 1.0), numbers, squares, n, 1)
+        numbers[TRUST] = trust_ratio(code, numbers, squares[0], squares[1])
+    update_run(code, p, u, v, g, numbers, n)
 
 
 def padded(constants: Constants) -> Array:
@@ -210,13 +212,12 @@ def _rule(code: int) -> UpdateRule:
     def apply(
         p: Array, slots: Array, g: Array, rate: float, step: int, constants: Constants
     ) -> None:
-        prepare(p.dtype.name)
         numbers, given = np.zeros(NUMBERS + 2), padded(constants)
         gradient = source(g, p.dtype)
         with destination(p) as out, destination(slots) as vectors:
             addresses = [vectors[i].ctypes.data if i < SLOTS[code] else 0 for i in range(2)]
-            _entry(
-                *(p.dtype.type(1), code, out.ctypes.data, *addresses, gradient.ctypes.data),
+            update_vector.of(p.dtype.name)(
+                *(code, out.ctypes.data, *addresses, gradient.ctypes.data),
                 *(numbers.ctypes.data, given.ctypes.data, float(rate), step, p.size),
             )
 

@@ -1,0 +1,140 @@
+"""Kernels in files: whatever happens to a file, the code that runs is the right one."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastmlp import kernels
+
+if kernels.available()["numba"] is not None:
+    pytest.skip("numba is not installed", allow_module_level=True)
+
+from numba.core import types
+
+from fastmlp.kernels.numba_cpu import jit, native, objects, steps
+
+from .processes import run
+
+TRAIN = """
+import numpy as np
+import fastmlp
+from fastmlp.kernels.numba_cpu import jit
+fastmlp.set_num_threads(1)
+net = fastmlp.MLP((9, 12, 3), "tanh", dtype="float32", seed=0)
+X = np.random.default_rng(0).normal(size=(64, 9))
+net.fit(X, np.arange(64) % 3, epochs=2)
+made = sorted(member.name for member in jit._FAMILIES if member.compiled)
+print(",".join(made), net.predict_proba(X[:20]).tobytes().hex())
+"""
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder with all kernels, and what a network trained with them answers."""
+    folder = tmp_path_factory.mktemp("kernels")
+    made, answer = run(TRAIN, FASTMLP_CACHE_DIR=str(folder), timeout=300).rsplit(maxsplit=1)
+    assert "weight_tiles" in made
+    return folder, answer
+
+
+DAMAGES = {
+    "cut": lambda content: content[: len(content) // 2],
+    "empty": lambda content: b"",
+    "one bit": lambda content: content[:-100] + bytes([content[-100] ^ 1]) + content[-99:],
+    "another digest": lambda content: bytes(16) + content[16:],
+    "no digest": lambda content: content[:7],
+}
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_damaged_file_is_made_anew(how: str, filled: tuple[Path, str]) -> None:
+    folder, answer = filled
+    (path,) = folder.rglob("fastmlp_weight_tiles_float32.o")
+    whole = path.read_bytes()
+    path.write_bytes(DAMAGES[how](whole))
+    made, found = run(TRAIN, FASTMLP_CACHE_DIR=str(folder), timeout=100).split()
+    assert (made, found) == ("weight_tiles", answer)
+    assert objects.read(path) is not None
+
+
+def test_what_a_killed_process_leaves_is_no_kernel(filled: tuple[Path, str]) -> None:
+    folder, answer = filled
+    (path,) = folder.rglob("fastmlp_product_float32.o")
+    content = path.read_bytes()
+    path.unlink()
+    (path.parent / ".half").write_bytes(content[: len(content) // 2])
+    made, found = run(TRAIN, FASTMLP_CACHE_DIR=str(folder), timeout=100).split()
+    assert (made, found) == ("product", answer)
+
+
+def test_a_cached_start_does_without_numbas_machinery(filled: tuple[Path, str]) -> None:
+    """To set it in motion takes as long as all the rest of the package."""
+    code = "import sys; print('numba.np.arraymath' in sys.modules)\n"
+    folder, answer = filled
+    last = run(TRAIN + code, FASTMLP_CACHE_DIR=str(folder), timeout=100).split()
+    assert last == [answer, "False"]
+    begin = "from numba.core.registry import cpu_target\ncpu_target.target_context.refresh()\n"
+    assert run(begin + code).split() == ["True"]
+
+
+def test_another_processor_has_a_folder_of_its_own(filled: tuple[Path, str]) -> None:
+    folder, _ = filled
+    code = """
+from fastmlp.kernels.numba_cpu import jit
+jit._usable_folder("float32")
+"""
+    run(code, FASTMLP_CACHE_DIR=str(folder), NUMBA_CPU_NAME="nocona", NUMBA_CPU_FEATURES="+sse2")
+    run(code, FASTMLP_CACHE_DIR=str(folder), NUMBA_CPU_NAME="nocona", NUMBA_CPU_FEATURES="+sse3")
+    names = [path.name for path in folder.glob("kernels-*/float32/*")]
+    assert len(names) == len(set(names)) == 3
+    assert sum(name.startswith("nocona-") for name in names) == 2
+
+
+def _kernel(function: object, name: str) -> native.Compiled:
+    return native.compiled(function, (types.int64,), types.int64, name)  # type: ignore[arg-type]
+
+
+def test_a_missing_function_is_an_error_and_not_the_end_of_the_process() -> None:
+    kernel = _kernel(lambda x: x + 1, "fastmlp_test_wants_more")
+    kernel = kernel._replace(needs=("fastmlp_nobody_has_this",))
+    with pytest.raises(RuntimeError, match="fastmlp_nobody_has_this"):
+        objects.link({"fastmlp_test_wants_more": kernel})
+
+
+def test_kernels_link_in_any_order(tmp_path: Path) -> None:
+    made = {f"fastmlp_test_plus_{i}": _kernel(PLUS[i], f"fastmlp_test_plus_{i}") for i in PLUS}
+    for name, kernel in made.items():
+        objects.write(tmp_path / name, kernel)
+        assert objects.read(tmp_path / name) == kernel
+    addresses = objects.link(dict(reversed(made.items())))
+    kind = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
+    assert [kind(addresses[f"fastmlp_test_plus_{i}"])(40) for i in PLUS] == [41, 42]
+
+
+PLUS = {1: lambda x: x + 1, 2: lambda x: x + 2}
+
+
+def test_kernels_need_nothing_of_python(filled: tuple[Path, str]) -> None:
+    """What can raise calls the interpreter, without having the lock for it."""
+    folder, _ = filled
+    foreign = set()
+    for path in folder.rglob("*.o"):
+        kernel = objects.read(path)
+        assert kernel is not None
+        foreign |= {name for name in kernel.needs if not name.startswith("fastmlp_")}
+    assert foreign <= {"sqrt", "sqrtf", "pow", "powf", "memcpy", "memset", "memmove", "sched_yield"}
+
+
+def test_an_array_has_its_address_where_kernels_look_for_it() -> None:
+    for array in (np.zeros((3, 4), np.float32), np.zeros((2, 2))[1:], np.zeros((0, 3))):
+        found = ctypes.c_void_p.from_address(id(array) + steps.DATA).value
+        assert found == array.ctypes.data
+
+
+def test_names_are_unique() -> None:
+    names = [member.name for member in jit._FAMILIES]
+    assert len(names) == len(set(names))
