@@ -1,4 +1,4 @@
-"""What numba would import at every start although nothing here needs it."""
+"""What numba would import before it compiles although nothing here needs it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from importlib.util import find_spec
 def spare_scipy() -> None:
     """Let numba load its array functions without a look at SciPy's BLAS.
 
-    `numba.np.arraymath` imports `scipy.linalg`, only to know whether it is there: 0.35 s of 1.5 to
-    the first result, where kernels come from the cache (Zen 3). No kernel calls BLAS. Who compiles
-    `np.dot` has numba import it then, with the check that is left out here.
+    `numba.np.arraymath` imports `scipy.linalg`, only to know whether it is there: 0.35 s in both
+    processes of a cold start (Zen 3). No kernel calls BLAS. Who compiles `np.dot` has numba import
+    it then, with the check that is left out here.
     """
     if "scipy.linalg" in sys.modules or "numba.np.arraymath" in sys.modules:
         return

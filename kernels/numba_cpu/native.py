@@ -3,8 +3,8 @@
 Numba makes of every function something that Python can call, with the machinery for exceptions and
 a place in memory. Kernels can't raise and helpers are only linked into them, so here a kernel is
 one C function in an object file, and a helper is never more than LLVM's intermediate form. (Machine
-code of helpers, which nobody called, took 5 of the 28 seconds that all kernels took to compile on
-Zen 3.)
+code of helpers, which nobody called, took 3 of the 28 seconds of processor time that all kernels
+took to compile on Zen 3.)
 """
 
 from __future__ import annotations
@@ -33,7 +33,19 @@ class Compiled(NamedTuple):
 
 
 class _Library(JITCodeLibrary):
-    """Code in LLVM's intermediate form, which never gets a place in numba's memory."""
+    """Code in LLVM's intermediate form, which never gets a place in numba's memory.
+
+    It is optimized once. Numba does so three times, to find pairs of reference counts, of which
+    there are none here: 5 % of the time. Helpers are optimized, too, before they are linked into
+    their callers: without, a cold start takes a fifth less, but a step of 2-2-2 0.36 us, not 0.29.
+    """
+
+    def _optimize_functions(self, module: Any) -> None:
+        module.data_layout = self._codegen._data_layout
+
+    def _optimize_final_module(self) -> None:
+        passes, builder = self._codegen._module_pass_manager()
+        passes.run(self._final_module, builder)
 
     def _finalize_final_module(self) -> None:
         self._finalized = True
@@ -76,7 +88,7 @@ class _Lowering(NativeLowering):
         if isinstance(state.library, _Kernel):
             _add_door(state.targetctx, state.library, lowered.fndesc)
         else:  # known to its callers by something built in that is nobody else's: numba wants that
-            key = [].append
+            key = list[Any]().append
             state.targetctx.insert_user_function(key, lowered.fndesc, [state.library])
             state["cr"] = lowered._replace(cfunc=key)
         return True
