@@ -85,13 +85,32 @@ def test_another_processor_has_a_folder_of_its_own(filled: tuple[Path, str]) -> 
     folder, _ = filled
     code = """
 from fastmlp.kernels.numba_cpu import jit
-jit._usable_folder("float32")
+jit._writable(jit._folder("float32"))
 """
     run(code, FASTMLP_CACHE_DIR=str(folder), NUMBA_CPU_NAME="nocona", NUMBA_CPU_FEATURES="+sse2")
     run(code, FASTMLP_CACHE_DIR=str(folder), NUMBA_CPU_NAME="nocona", NUMBA_CPU_FEATURES="+sse3")
     names = [path.name for path in folder.glob("kernels-*/float32/*")]
     assert len(names) == len(set(names)) == 3
     assert sum(name.startswith("nocona-") for name in names) == 2
+
+
+def test_a_folder_that_can_only_be_read_serves(filled: tuple[Path, str]) -> None:
+    """As in a container that was built with ``warmup`` by somebody else."""
+    folder, answer = filled
+    (path,) = folder.rglob("fastmlp_row_sums_float32.o")
+    content = path.read_bytes()
+    path.unlink()
+    code = """
+import tempfile
+from pathlib import Path
+def refused(*arguments, **options):
+    raise PermissionError
+tempfile.mkstemp = tempfile.TemporaryFile = Path.mkdir = refused
+"""
+    made, found = run(code + TRAIN, FASTMLP_CACHE_DIR=str(folder), timeout=100).split()
+    assert (made, found) == ("row_sums", answer)
+    assert not path.exists()
+    path.write_bytes(content)
 
 
 def _kernel(function: object, name: str) -> native.Compiled:

@@ -11,8 +11,8 @@ Two kinds of function, each with its decorator:
 `native` makes a family one C function, `objects` keeps it in a file and links it. A process that
 finds all files never sets numba's own machinery in motion: a first result takes 0.45 s instead of
 0.77 (Zen 3). The folder is named after a hash of all sources that reach compiled code, lies in the
-user's cache folder, and where it can't be written kernels compile anew. At a cold start two
-processes fill it (`compiling`).
+user's cache folder, and what it lacks is compiled anew where it can't be written. At a cold start
+two processes fill it (`compiling`).
 """
 
 from __future__ import annotations
@@ -130,12 +130,10 @@ def _writable(folder: Path) -> bool:
         return False
 
 
-def _usable_folder(dtype: str) -> Path | None:
+def _folder(dtype: str) -> Path | None:
+    """Where this machine's kernels of a precision are read from, and written to if possible."""
     folder = cache_folder()
-    if folder is None:
-        return None
-    folder = folder / dtype / _machine()
-    return folder if _writable(folder) else None
+    return folder / dtype / _machine() if folder is not None else None
 
 
 def inline(function: Callable[..., Any]) -> Any:
@@ -189,7 +187,7 @@ class Family:
         real = PRECISIONS[dtype]
         # Of other modules the folder's name does not know the source.
         ours = self.function.__module__.startswith(f"{__package__}.")
-        folder = _usable_folder(dtype) if ours else None
+        folder = _folder(dtype) if ours else None
         path = folder / f"{self.symbol(real)}.o" if folder is not None else None
         kept = objects.read(path) if path is not None else None
         if kept is not None:
@@ -258,11 +256,12 @@ def prepare(dtype: str, threads: int = 1) -> None:
         if dtype in _ready:
             return
         members = [member for member in _FAMILIES if not member.on_demand]
-        if threads > 1 and compiling.can_share() and (folder := _usable_folder(dtype)):
+        folder = _folder(dtype)
+        if threads > 1 and folder is not None and compiling.can_share():
             real = PRECISIONS[dtype]
             kept = {path.stem for path in folder.glob("*.o")}
             left = [member for member in members if member.symbol(real) not in kept]
-            if len(left) >= MANY:
+            if len(left) >= MANY and _writable(folder):
                 _compile_half(left, dtype)
         _link(members, dtype)
         _ready.add(dtype)

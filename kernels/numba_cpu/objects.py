@@ -46,6 +46,7 @@ def write(path: Path, kernel: Compiled) -> None:
     """Write a kernel; where that fails, there is none."""
     content = " ".join(kernel.needs).encode() + b"\n" + kernel.code
     with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=".", dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
