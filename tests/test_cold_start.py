@@ -192,7 +192,7 @@ def shares(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     monkeypatch.setattr(jit, "_ready", set())
     monkeypatch.setattr(jit, "_compile_half", lambda members, dtype: asked.append(dtype))
-    monkeypatch.setattr(jit, "_link", lambda members, dtype: None)
+    monkeypatch.setattr(jit, "_link", lambda members, dtype, made: None)
     return asked
 
 

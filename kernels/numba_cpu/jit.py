@@ -24,12 +24,13 @@ import platform
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import llvmlite
 import numba
 from llvmlite import ir
 from numba.core import types
@@ -105,7 +106,8 @@ def _user_cache() -> Path:
 
 @cache
 def _source_hash() -> str:
-    digest = hashlib.sha256(f"{numba.__version__} {platform.python_version()}".encode())
+    versions = numba.__version__, llvmlite.__version__, platform.python_version()
+    digest = hashlib.sha256(" ".join(versions).encode())
     folder = Path(__file__).resolve().parent
     for path in sorted((*folder.parent.glob("*.py"), *folder.glob("*.py"))):
         digest.update(path.read_bytes())
@@ -221,6 +223,7 @@ class Family:
 
 
 _FAMILIES: list[Family] = []
+_NOTHING_MADE: Mapping[str, native.Compiled] = {}
 _ready: set[str] = set()
 
 
@@ -256,31 +259,35 @@ def prepare(dtype: str, threads: int = 1) -> None:
         if dtype in _ready:
             return
         members = [member for member in _FAMILIES if not member.on_demand]
-        folder = _folder(dtype)
+        folder, made = _folder(dtype), {}
         if threads > 1 and folder is not None and compiling.can_share():
             real = PRECISIONS[dtype]
             kept = {path.stem for path in folder.glob("*.o")}
             left = [member for member in members if member.symbol(real) not in kept]
             if len(left) >= MANY and _writable(folder):
-                _compile_half(left, dtype)
-        _link(members, dtype)
+                made = _compile_half(left, dtype)
+        _link(members, dtype, made)
         _ready.add(dtype)
 
 
-def _link(members: Iterable[Family], dtype: str) -> None:
-    real = PRECISIONS[dtype]
-    by_symbol = {member.symbol(real): member for member in members}
-    code = {symbol: member.obtain(dtype) for symbol, member in by_symbol.items()}
-    for symbol, address in objects.link(code).items():
-        by_symbol[symbol].found(dtype, address)
+def _link(
+    members: Iterable[Family], dtype: str, made: Mapping[str, native.Compiled] = _NOTHING_MADE
+) -> None:
+    """Make members callable; those that are in `made`, by name, need not be obtained."""
+    by_symbol = {member.symbol(PRECISIONS[dtype]): member for member in members}
+    code = {s: made.get(m.name) or m.obtain(dtype) for s, m in by_symbol.items()}
+    with deferred():  # nobody could tell what half a link has left in memory
+        for symbol, address in objects.link(code).items():
+            by_symbol[symbol].found(dtype, address)
 
 
-def _compile_half(members: list[Family], dtype: str) -> None:
+def _compile_half(members: list[Family], dtype: str) -> dict[str, native.Compiled]:
     """Compile some; another process leaves the others in the cache, if it can."""
-    by_name = {member.name: member for member in members}
+    by_name, made = {member.name: member for member in members}, {}
     with suppress(OSError), compiling.share(list(by_name), dtype) as mine:
         for name in mine:
-            by_name[name].obtain(dtype)
+            made[name] = by_name[name].obtain(dtype)
+    return made
 
 
 def compile_from_the_end(dtype: str, names: list[str]) -> None:

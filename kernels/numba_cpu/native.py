@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import llvmlite.binding as llvm
 from llvmlite import ir
 from numba.core import config, types
-from numba.core.codegen import JITCodeLibrary
+from numba.core.codegen import JITCodeLibrary, get_host_cpu_features
 from numba.core.compiler import CompilerBase, DefaultPassBuilder, Flags, compile_extra
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.compiler_machinery import register_pass
@@ -170,6 +170,6 @@ def target() -> Target:
     """What code is made for: this machine, or what numba's settings name."""
     processor, features = config.CPU_NAME, config.CPU_FEATURES
     if features is None:
-        features = "" if processor else llvm.get_host_cpu_features().flatten()
+        features = get_host_cpu_features()
     processor = processor or llvm.get_host_cpu_name()
     return Target(llvm.get_process_triple(), processor, features, int(config.OPT))
