@@ -406,7 +406,7 @@ def test_kernels_run_where_nothing_can_be_cached(how: str, tmp_path: Path) -> No
 
 
 def test_an_edited_kernel_is_compiled_anew(tmp_path: Path) -> None:
-    """Numba's own cache would go on running what another file's old helper was compiled to."""
+    """Also where only a helper in another file has changed."""
     for part in ("fastmlp", "kernels"):
         source = ROOT / part
         for path in source.rglob("*.py"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ print(",".join(made), net.predict_proba(X[:20]).tobytes().hex())
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A folder with all kernels, and what a network trained with them answers."""
+    """A folder with the kernels of float32, and what a network trained with them answers."""
     folder = tmp_path_factory.mktemp("kernels")
     made, answer = run(TRAIN, FASTMLP_CACHE_DIR=str(folder), timeout=300).rsplit(maxsplit=1)
     assert "weight_tiles" in made
@@ -105,7 +106,7 @@ import tempfile
 from pathlib import Path
 def refused(*arguments, **options):
     raise PermissionError
-tempfile.mkstemp = tempfile.TemporaryFile = Path.mkdir = refused
+Path.write_bytes = tempfile.TemporaryFile = Path.mkdir = refused
 """
     made, found = run(code + TRAIN, FASTMLP_CACHE_DIR=str(folder), timeout=100).split()
     assert (made, found) == ("row_sums", answer)
@@ -124,21 +125,70 @@ def test_a_missing_function_is_an_error_and_not_the_end_of_the_process() -> None
         objects.link({"fastmlp_test_wants_more": kernel})
 
 
-def test_kernels_link_in_any_order(tmp_path: Path) -> None:
-    made = {f"fastmlp_test_plus_{i}": _kernel(PLUS[i], f"fastmlp_test_plus_{i}") for i in PLUS}
-    for name, kernel in made.items():
+@pytest.mark.parametrize("first", ["caller", "callee"])
+def test_kernels_link_in_any_order(first: str, tmp_path: Path) -> None:
+    """Here with names of their own, for what is linked once stays."""
+    kept = list(jit._FAMILIES)
+    try:
+        callee = jit.Family(lambda p, x: x + 1, jit.INTEGER, (jit.POINTER, jit.INTEGER), True)
+        callee.name = f"test_callee_{first}"
+        caller = jit.Family(lambda p, x: callee(p, x) * 2, *CALLS, True)
+        caller.name = f"test_caller_{first}"
+    finally:
+        jit._FAMILIES[:] = kept
+    made = {}
+    for member in (caller, callee) if first == "caller" else (callee, caller):
+        wanted, name = member.signature(types.float32), member.symbol(types.float32)
+        kernel = native.compiled(member.function, wanted.args, wanted.return_type, name)
         objects.write(tmp_path / name, kernel)
         assert objects.read(tmp_path / name) == kernel
-    addresses = objects.link(dict(reversed(made.items())))
-    kind = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
-    assert [kind(addresses[f"fastmlp_test_plus_{i}"])(40) for i in PLUS] == [41, 42]
+        made[name] = kernel
+    assert made[caller.symbol(types.float32)].needs == (callee.symbol(types.float32),)
+    address = objects.link(made)[caller.symbol(types.float32)]
+    call = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)(address)
+    assert call(0, 20) == 42
 
 
-PLUS = {1: lambda x: x + 1, 2: lambda x: x + 2}
+CALLS = (jit.INTEGER, (jit.POINTER, jit.INTEGER))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="rights are POSIX's")
+def test_files_have_the_rights_that_the_user_gives(tmp_path: Path) -> None:
+    """A folder may be filled by one user for others."""
+    kernel = native.Compiled(b"code", ())
+    for mask, expected in ((0o022, 0o644), (0o077, 0o600)):
+        before = os.umask(mask)
+        try:
+            objects.write(tmp_path / "kernel", kernel)
+        finally:
+            os.umask(before)
+        assert (tmp_path / "kernel").stat().st_mode & 0o777 == expected
+    assert [path.name for path in tmp_path.iterdir()] == ["kernel"]
+
+
+@pytest.mark.skipif(not hasattr(os, "setuid") or os.getuid(), reason="only root can be others")
+def test_a_folder_that_is_closed_to_this_user(tmp_path: Path) -> None:
+    """As the home of somebody else: kernels compile, and nothing fails."""
+    code = """
+import os, sys
+from pathlib import Path
+from fastmlp.kernels.numba_cpu import jit
+jit._FAMILIES[:] = [m for m in jit._FAMILIES if m.name in {"row_sums", "maxout_forward"}]
+jit.MANY = 1
+folder = Path(os.environ["FASTMLP_CACHE_DIR"])
+folder.mkdir(mode=0o700)
+os.environ["FASTMLP_CACHE"] = "0"
+jit._FAMILIES[0].obtain("float64")  # imports what the other user may not be able to
+del os.environ["FASTMLP_CACHE"]
+os.setgid(65534), os.setuid(65534)
+jit.prepare("float32", 2)
+print(sum("float32" in member.compiled for member in jit._FAMILIES))
+"""
+    assert run(code, FASTMLP_CACHE_DIR=str(tmp_path / "closed"), timeout=100).split() == ["2"]
 
 
 def test_kernels_need_nothing_of_python(filled: tuple[Path, str]) -> None:
-    """What can raise calls the interpreter, without having the lock for it."""
+    """Numba's ways to report an error call the interpreter, without having the lock for it."""
     folder, _ = filled
     foreign = set()
     for path in folder.rglob("*.o"):

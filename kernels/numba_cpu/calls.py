@@ -1,4 +1,4 @@
-"""How an array reaches an entry: contiguous, and as the address of its first number."""
+"""How an array reaches a kernel: contiguous, and as the address of its first number."""
 
 from __future__ import annotations
 

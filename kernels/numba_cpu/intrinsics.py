@@ -95,7 +95,7 @@ def at(typingctx, pointer, offset):
 def pointer_to(typingctx, kind, address):
     """The memory address `address` as a pointer to numbers of the precision of `kind`.
 
-    Entries take addresses: a read-only array would be another type, and compile anew.
+    Tables hold addresses as integers.
     """
     pointer = types.CPointer(kind)
 

@@ -1,10 +1,11 @@
 """From a Python function to object code: numba's front end and LLVM, without numba's runtime.
 
 Numba makes of every function something that Python can call, with the machinery for exceptions and
-a place in memory. Kernels can't raise and helpers are only linked into them, so here a kernel is
-one C function in an object file, and a helper is never more than LLVM's intermediate form. (Machine
-code of helpers, which nobody called, took 3 of the 28 seconds of processor time that all kernels
-took to compile on Zen 3.)
+a place in memory. Kernels report no errors (where numba would raise one, as for a range with a step
+of 0, they end) and helpers are only linked into them. So here a kernel is one C function in an
+object file, and a helper is never more than LLVM's intermediate form. (Machine code of helpers,
+which nobody called, took 3 of the 28 seconds of processor time that all kernels took to compile on
+Zen 3.)
 """
 
 from __future__ import annotations
@@ -12,10 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import llvmlite.binding as llvm
 from llvmlite import ir
 from numba.core import config, types
-from numba.core.codegen import JITCodeLibrary, get_host_cpu_features
+from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder, Flags, compile_extra
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.compiler_machinery import register_pass
@@ -65,6 +65,9 @@ class _Kernel(_Library):
         """Optimize the library and make it an object file."""
         self.finalize()
         module = self._final_module
+        self._finalize_dynamic_globals()
+        if self._dynamic_globals:  # addresses, which are wrong in another process
+            raise ValueError(f"{self.name} holds on to objects: {self._dynamic_globals}")
         things = (*module.functions, *module.global_variables)
         outer = [thing.name for thing in things if thing.is_declaration]
         needs = tuple(name for name in outer if not name.startswith("llvm."))
@@ -158,18 +161,16 @@ def compiled(
 
 
 class Target(NamedTuple):
-    """What decides about the code besides its source."""
+    """What decides about the code besides its source, as numba has settled it when it started."""
 
     triple: str
     processor: str
     features: str
-    optimization: int
+    optimization: str
 
 
 def target() -> Target:
-    """What code is made for: this machine, or what numba's settings name."""
-    processor, features = config.CPU_NAME, config.CPU_FEATURES
-    if features is None:
-        features = get_host_cpu_features()
-    processor = processor or llvm.get_host_cpu_name()
-    return Target(llvm.get_process_triple(), processor, features, int(config.OPT))
+    """What code is made for: this machine, or what numba's settings named."""
+    chosen = config.OPT, config.LOOP_VECTORIZE, config.SLP_VECTORIZE, config.DEBUGINFO_DEFAULT
+    triple, processor, features = cpu_target.target_context.codegen().magic_tuple()
+    return Target(triple, processor, features, repr(chosen))

@@ -2,14 +2,15 @@
 
 A file holds one kernel. It is written under another name and moved, so that nobody sees half of
 one; a digest tells whether it is whole. LLVM ends the process where a name is missing that the code
-calls, so each file lists these and they are looked up first.
+calls, so each file lists those of its source (the C library's memset or pow, which LLVM adds, are
+always there), and they are looked up first.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
+import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
@@ -18,7 +19,6 @@ from typing import Any
 
 import llvmlite.binding as llvm
 from numba.core import config
-from numba.core.registry import cpu_target
 
 from .native import Compiled
 
@@ -26,7 +26,7 @@ _DIGEST = 16
 
 
 def _digest(content: bytes) -> bytes:
-    return hashlib.blake2b(content, digest_size=_DIGEST).digest()
+    return hashlib.sha256(content).digest()[:_DIGEST]
 
 
 def read(path: Path) -> Compiled | None:
@@ -42,18 +42,24 @@ def read(path: Path) -> Compiled | None:
     return Compiled(code, tuple(names.decode().split()))
 
 
+def readable(path: Path) -> bool:
+    """Whether a file is there and may be read."""
+    return os.access(path, os.R_OK)
+
+
 def write(path: Path, kernel: Compiled) -> None:
     """Write a kernel; where that fails, there is none."""
     content = " ".join(kernel.needs).encode() + b"\n" + kernel.code
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".", dir=path.parent)
+        # Not by tempfile: its files can be read by their owner only.
+        half = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(_digest(content) + content)
-            Path(name).replace(path)
+            half.write_bytes(_digest(content) + content)
+            half.replace(path)
         except BaseException:
-            Path(name).unlink()
+            with suppress(OSError):
+                half.unlink(missing_ok=True)
             raise
 
 
@@ -81,11 +87,9 @@ def link(kernels: Mapping[str, Compiled]) -> dict[str, int]:
     RuntimeError
         They call what nobody has defined.
     """
-    if _missing(kernels):
-        cpu_target.target_context.refresh()  # numba adds what the C library does not show
+    engine = _engine()  # which knows the C library's names
     if missing := _missing(kernels):
         raise RuntimeError(f"compiled kernels need functions that are not there: {missing}")
-    engine = _engine()
     for kernel in kernels.values():
         engine.add_object_file(llvm.ObjectFileRef.from_data(kernel.code))
     engine.finalize_object()
