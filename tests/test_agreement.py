@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import fastmlp
 from fastmlp import MLP, SGD, Adam, History, kernels
 from fastmlp.datasets import load_digits
 from fastmlp.optimizers import WORDS
@@ -64,16 +65,40 @@ def test_normalization_and_dropout_go_the_same_way(normalization: str) -> None:
 def test_layers_larger_than_the_cache_go_the_same_way(
     sizes: tuple[int, ...], activation: str
 ) -> None:
-    """Rows of these are brought together first, in blocks of which the last is short."""
+    """These have larger blocks of rows, of which the last is short."""
+    from fastmlp.kernels.numba_cpu.fields import WIDE_BLOCK
     from fastmlp.kernels.numba_cpu.products import BEYOND_THE_CACHE
 
     assert max(a * b for a, b in pairwise(sizes)) > BEYOND_THE_CACHE
     rng = np.random.default_rng(5)
-    X, y = rng.normal(size=(150, sizes[0])), rng.integers(0, 3, 150)
-    one, other = (
-        MLP(sizes, activation, dtype="float64", seed=3, backend=backend).gradients(X, y)
+    X = rng.normal(size=(WIDE_BLOCK + 45, sizes[0]))
+    y = rng.integers(0, 3, len(X))
+    reference, compiled = (
+        MLP(sizes, activation, dtype="float64", seed=3, backend=backend)
         for backend in ("numpy", "numba")
     )
+    one, other = (net.gradients(X, y) for net in (reference, compiled))
     assert_close(other.loss, one.loss, "step", "float64")
     for name, array in one.parameters.items():
         assert_close(other.parameters[name], array, "step", "float64")
+    for rows in (9, 150, WIDE_BLOCK, len(X)):
+        expected = reference.predict_proba(X[:rows])
+        assert_close(compiled.predict_proba(X[:rows]), expected, "step", "float64")
+
+
+def test_how_rows_are_cut_into_blocks_changes_no_bit() -> None:
+    """Outputs of some rows, alone and among others, by one thread and by two."""
+    rng = np.random.default_rng(6)
+    X = rng.normal(size=(1100, 600)).astype(np.float32)
+    net = MLP((600, 500, 3), "tanh", seed=3)
+    before = fastmlp.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2):
+            fastmlp.set_num_threads(threads)
+            parts = [net.predict_proba(part) for part in (X[:607], X[607:])]
+            found += [net.predict_proba(X), np.vstack(parts)]
+    finally:
+        fastmlp.set_num_threads(before)
+    for outputs in found[1:]:
+        assert outputs.tobytes() == found[0].tobytes()

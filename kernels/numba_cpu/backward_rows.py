@@ -16,7 +16,7 @@ from .team import halting
 
 
 @inline
-def _output_gradient(m, t, number, layer, da, room, r0, n, training):
+def _output_gradient(m, t, number, layer, da, r0, n, training):
     """da, the gradient by a layer's output, from the layer above and through dropout."""
     v = lanes(m)
     stride = t[fields.CAPACITY] * v
@@ -24,7 +24,7 @@ def _output_gradient(m, t, number, layer, da, room, r0, n, training):
     k = above[fields.UNITS] if above[fields.PIECES] == 1 else above[fields.PANELS] * v
     product(
         da,
-        fields.BLOCK * v,
+        t[fields.BLOCK_ROWS] * v,
         at(m, above[fields.DZ] + r0 * v),
         stride,
         at(m, above[fields.WT]),
@@ -33,15 +33,12 @@ def _output_gradient(m, t, number, layer, da, room, r0, n, training):
         n,
         k,
         layer[fields.UNIT_PANELS],
-        room,
-        at(m, layer[fields.DY] + r0 * v),
-        stride,
     )
     if layer[fields.DROPS] and training:
         for p in range(layer[fields.UNIT_PANELS]):
             mask, run = (
                 at(m, layer[fields.MASK] + p * stride + r0 * v),
-                at(da, p * fields.BLOCK * v),
+                at(da, p * t[fields.BLOCK_ROWS] * v),
             )
             for i in range(n * v):
                 run[i] = run[i] * mask[i]
@@ -55,13 +52,13 @@ def _activation_gradient(m, t, f, number, layer, da, r0, n):
     dy, a = at(m, layer[fields.DY] + r0 * v), at(m, layer[fields.A] + r0 * v)
     y = at(m, layer[fields.Y] + r0 * v) if layer[fields.KEEPS_Y] else a
     if code == act.SOFTMAX:
-        softmax_backward(dy, da, a, n, layer[fields.UNITS], fields.BLOCK * v, stride)
+        softmax_backward(dy, da, a, n, layer[fields.UNITS], t[fields.BLOCK_ROWS] * v, stride)
     elif code == act.MAXOUT:
         piece = layer[fields.UNIT_PANELS] * stride
         for p in range(layer[fields.UNIT_PANELS]):
             maxout_backward(
                 at(dy, p * stride),
-                at(da, p * fields.BLOCK * v),
+                at(da, p * t[fields.BLOCK_ROWS] * v),
                 at(y, p * stride),
                 at(a, p * stride),
                 n * v,
@@ -82,7 +79,7 @@ def _activation_gradient(m, t, f, number, layer, da, r0, n):
                 at(dy, place),
                 at(m, layer[fields.DU] + r0 * v + place),
                 at(m, layer[fields.DV] + r0 * v + place),
-                at(da, p * fields.BLOCK * v),
+                at(da, p * t[fields.BLOCK_ROWS] * v),
                 at(y, place),
                 at(a, place),
                 n * v,
@@ -138,8 +135,7 @@ def backward_block(m, t, f, first, resumed, stop, r0, n, thread, training, rows)
 
     `resumed`: the gradient by the input of layer `first`'s activation is there already.
     """
-    room = scratch_of(m, t, thread)
-    da = at(room, t[fields.SCRATCH_DA])
+    da = at(scratch_of(m, t, thread), t[fields.SCRATCH_DA])
     stride = t[fields.CAPACITY] * lanes(m)
     last = t[fields.LAYERS] - 1
     for number in range(first, -1, -1):
@@ -148,7 +144,7 @@ def backward_block(m, t, f, first, resumed, stop, r0, n, thread, training, rows)
         layer = layer_of(t, number)
         if not (resumed and number == first):
             if number < last:
-                _output_gradient(m, t, number, layer, da, room, r0, n, training)
+                _output_gradient(m, t, number, layer, da, r0, n, training)
             if number < last or not t[fields.JOINED]:
                 _activation_gradient(m, t, f, number, layer, da, r0, n)
             clear_padding(at(m, layer[fields.DY] + r0 * lanes(m)), layer, stride, n)

@@ -1,7 +1,7 @@
 """What happens to a block of rows on the way forward: gather, layers, loss.
 
 m is the plan's memory, t its table, f its numbers; r0 is the block's first place in the buffers
-and n its rows, at most `fields.BLOCK`. Row by row, so any thread may do it.
+and n its rows, at most fields.BLOCK_ROWS of the table. Row by row, so any thread may do it.
 """
 
 from __future__ import annotations
@@ -223,9 +223,6 @@ def forward_block(m, t, f, first, resumed, stop, r0, n, thread, training, finish
                 n,
                 layer[fields.INPUTS],
                 layer[fields.PANELS],
-                at(scratch_of(m, t, thread), t[fields.SCRATCH_DA]),
-                at(m, layer[fields.A] + r0 * v),
-                stride,
             )
             if number == stop:
                 return
@@ -248,7 +245,7 @@ def loss_block(m, t, f, r0, n, thread):
     scratch = scratch_of(m, t, thread)
     source = at(m, (layer[fields.Y] if t[fields.JOINED] else layer[fields.A]) + r0 * v)
     d = at(m, layer[fields.DY] + r0 * v) if t[fields.JOINED] else at(scratch, t[fields.SCRATCH_DA])
-    d_stride = stride if t[fields.JOINED] else fields.BLOCK * v
+    d_stride = stride if t[fields.JOINED] else t[fields.BLOCK_ROWS] * v
     if t[fields.LOSS] == losses.CROSS_ENTROPY_SOFTMAX:
         totals = at(scratch, t[fields.SCRATCH_TERMS])
         softmax_cross_entropy(
@@ -263,14 +260,14 @@ def loss_block(m, t, f, r0, n, thread):
                 constant,
                 tiny,
                 like(m, f[fields.EPSILON]),
-                at(terms, p * fields.BLOCK * v),
+                at(terms, p * t[fields.BLOCK_ROWS] * v),
                 at(d, p * d_stride),
                 at(source, p * stride),
                 at(target, p * stride),
                 n * v,
                 layer[fields.UNITS],
             )
-        row_sums(out, terms, n, layer[fields.UNITS], fields.BLOCK * v)
+        row_sums(out, terms, n, layer[fields.UNITS], t[fields.BLOCK_ROWS] * v)
     factors = at(m, t[fields.FACTORS] + r0)
     for p in range(layer[fields.UNIT_PANELS]):
         for r in range(n):

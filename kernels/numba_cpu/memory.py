@@ -31,7 +31,7 @@ def activation_input(m, t, layer, thread, r0):
     v = lanes(m)
     if layer[fields.KEEPS_Y]:
         return at(m, layer[fields.Y] + r0 * v), t[fields.CAPACITY] * v
-    return scratch_of(m, t, thread), fields.BLOCK * v
+    return scratch_of(m, t, thread), t[fields.BLOCK_ROWS] * v
 
 
 @inline

@@ -128,7 +128,7 @@ def _gathered(m, t, start, rows):
 def _multiplied(z, x, w, b, rows, k):
     """z = x w + b."""
     for r in range(0, rows, 4):
-        _tile(at(z, r * WIDTH), 0, b, 0, 0, at(x, r * WIDTH), 0, w, 0, k, rows - 1 - r, w, 0)
+        _tile(at(z, r * WIDTH), 0, b, 0, 0, at(x, r * WIDTH), 0, w, 0, k, rows - 1 - r)
 
 
 @inline

@@ -62,10 +62,10 @@ def rows_phase(m, t, f, flags, thread, team, rows, step):
     resumed = 0
     while True:
         stop = batch_normalized_after(t, first + resumed) if training else t[fields.LAYERS]
-        for r0 in range(low, high, fields.BLOCK):
+        for r0 in range(low, high, t[fields.BLOCK_ROWS]):
             if halting(t):
                 break
-            n = min(fields.BLOCK, high - r0)
+            n = min(t[fields.BLOCK_ROWS], high - r0)
             finish = 0 if t[fields.JOINED] else 1
             forward_block(
                 m,
@@ -105,10 +105,10 @@ def rows_phase(m, t, f, flags, thread, team, rows, step):
                 normalization_columns(m, t, layer, p, min(p + TILE_PANELS, p1), rows)
         meet(flags, thread, team)
         end = batch_normalized_before(t, top - 1)
-        for r0 in range(low, high, fields.BLOCK):
+        for r0 in range(low, high, t[fields.BLOCK_ROWS]):
             if halting(t):
                 break
-            n = min(fields.BLOCK, high - r0)
+            n = min(t[fields.BLOCK_ROWS], high - r0)
             backward_block(m, t, f, top, 1, end, r0, n, thread, training, rows)
         top = end
 
@@ -351,14 +351,20 @@ def infer_team(m, t, f, flags, thread, team):
     layer = layer_of(t, t[fields.LAYERS] - 1)
     out = pointer_to(one, t[fields.OUT])
     mode = t[fields.MODE]
-    r0 = thread * fields.BLOCK
+    # The fewest blocks that do for each thread, all as long as they can be alike.
+    most = t[fields.BLOCK_ROWS]
+    blocks = team * ((t[fields.ROWS] + team * most - 1) // (team * most))
+    size = min(
+        most, ((t[fields.ROWS] + blocks - 1) // blocks + TILE_ROWS - 1) // TILE_ROWS * TILE_ROWS
+    )
+    r0 = thread * most
     units, pieces = layer[fields.UNITS], (layer[fields.PIECES] if mode == fields.LOGITS else 1)
     finish = 0 if mode == fields.LOGITS or (mode == fields.LOSS_ONLY and t[fields.JOINED]) else 1
     source = at(m, (layer[fields.Y] if mode == fields.LOGITS else layer[fields.A]) + r0 * v)
-    for start in range(thread * fields.BLOCK, t[fields.ROWS], team * fields.BLOCK):
+    for start in range(thread * size, t[fields.ROWS], team * size):
         if halting(t):
             return
-        n = min(fields.BLOCK, t[fields.ROWS] - start)
+        n = min(size, t[fields.ROWS] - start)
         gather_rows(m, t, one, start - r0, r0, r0 + n)
         forward_block(m, t, f, 0, 0, t[fields.LAYERS], r0, n, thread, 0, finish, 0, 0)
         if mode == fields.LOSS_ONLY:

@@ -20,7 +20,7 @@ from . import activations, fields, losses, normalization, updates
 from .intrinsics import lane_count
 from .jit import prepare
 from .keeping import Backup, all_finite
-from .products import FAR, to_panels
+from .products import BEYOND_THE_CACHE, to_panels
 from .room import Allocator, aligned, places
 from .sharing import Items
 from .team import Company
@@ -51,6 +51,8 @@ class Plan:
         self.team = 0
         self.flops = 6 * sum(layer.inputs * layer.columns for layer in network.layers)
         self.heft = heft(network, self.dtype)
+        weights = max(layer.inputs * layer.columns for layer in network.layers)
+        self.block = fields.BLOCK if weights < BEYOND_THE_CACHE else fields.WIDE_BLOCK
         self.brief = min(fields.BLOCK, int(3 * LONG / self.heft))
         self.narrow, self.online = _narrow(network, rule), _online(network, rule)
         self.reserve(1, 1)
@@ -63,7 +65,7 @@ class Plan:
         """Make room for batches of `rows` rows and teams of `team` threads."""
         if rows <= self.capacity and team <= self.team:
             return
-        capacity = max(rows, team * fields.BLOCK, self.capacity)
+        capacity = max(rows, team * self.block, self.capacity)
         team = max(team, self.team)
         capacity = places(capacity, lane_count(self.dtype.name), self.dtype.itemsize)
         table, numbers, size = _laid_out(self, capacity, team)
@@ -252,6 +254,7 @@ def _laid_out(plan: Plan, capacity: int, team: int) -> tuple[Array, Array, int]:
     # Narrow rows are this far apart also where vectors are shorter.
     width = max(lanes, fields.NARROW_WIDTH) if plan.narrow else lanes
     _place_buffers(table, lines, memory, capacity, width)
+    table[fields.BLOCK_ROWS] = plan.block
     _place_scratch(table, lines, memory, team, width)
     if plan.narrow:
         parameters = sum(layer.inputs + 1 for layer in network.layers) * fields.NARROW_WIDTH
@@ -333,17 +336,14 @@ def _place_buffers(
 
 
 def _place_scratch(table: Array, lines: Array, memory: Allocator, team: int, lanes: int) -> None:
-    """Per thread: an activation's input, a gradient by a layer's output, and loss terms.
-
-    The first two are also the room for what a product brings together on the other way.
-    """
+    """Per thread: an activation's input, a gradient by a layer's output, and loss terms."""
     widest, given = (int(lines[:, field].max()) for field in (fields.PANELS, fields.IN_PANELS))
+    panel = int(table[fields.BLOCK_ROWS]) * lanes
     table[fields.ZEROS] = memory.take(max(widest, given) * lanes)
-    room = max(widest, min(given, FAR * widest)) * fields.BLOCK * lanes
-    table[fields.SCRATCH_DA] = widest * fields.BLOCK * lanes
-    table[fields.SCRATCH_TERMS] = table[fields.SCRATCH_DA] + room
+    table[fields.SCRATCH_DA] = widest * panel
+    table[fields.SCRATCH_TERMS] = 2 * widest * panel
     table[fields.SCRATCH_SIZE] = max(
-        table[fields.SCRATCH_TERMS] + int(lines[-1, fields.UNIT_PANELS]) * fields.BLOCK * lanes,
+        table[fields.SCRATCH_TERMS] + int(lines[-1, fields.UNIT_PANELS]) * panel,
         fields.ITEM_INPUTS * TILE_PANELS * lanes,
     )
     table[fields.SCRATCH] = memory.take(team * int(table[fields.SCRATCH_SIZE]))

@@ -6,11 +6,11 @@ import numpy as np
 from numba.core import types
 
 from ..contract import Array
+from .fields import CACHE_LINE
 from .gradients import weight_tiles
 from .intrinsics import (
     address_of,
     at,
-    copy_vector,
     integers_at,
     lane_count,
     lanes,
@@ -38,9 +38,6 @@ SUMMED = 128
 
 BEYOND_THE_CACHE = 1 << 18
 """Numbers in a layer's weights (1 MiB of float32) from which on they are asked for ahead."""
-
-FAR = 4
-"""Panels of A, for each of Z, up to which a large product has them copied next to each other."""
 
 
 @inline
@@ -70,114 +67,92 @@ def _product_of_a_row(z, z_stride, a, a_stride, w, w_stride, b, k, panels):
         left = panels - p
         out, weights, bias = at(z, p * z_stride), at(w, p * w_stride), at(b, p * v)
         if left >= 4:
-            _row_4(out, z_stride, bias, v, 0, a, a_stride, weights, w_stride, k, 0, w, 0)
+            _row_4(out, z_stride, bias, v, 0, a, a_stride, weights, w_stride, k, 0)
         elif left >= 2:
-            _row_2(out, z_stride, bias, v, 0, a, a_stride, weights, w_stride, k, 0, w, 0)
+            _row_2(out, z_stride, bias, v, 0, a, a_stride, weights, w_stride, k, 0)
         else:
-            _row_1(out, z_stride, bias, v, 0, a, a_stride, weights, w_stride, k, 0, w, 0)
+            _row_1(out, z_stride, bias, v, 0, a, a_stride, weights, w_stride, k, 0)
         p += 4 if left >= 4 else (2 if left >= 2 else 1)
 
 
 @inline
 def _add_products(
-    z, z_to, start, start_to, by_row, a, a_to, w, w_to, rows, k, panels, ahead, pace, goal, asking
+    z, z_to, start, start_to, by_row, a, a_to, w, w_to, rows, k, panels, ahead, pace, line
 ):
     """z = start + A W for a group of panels; ..._to are strides from panel to panel.
 
-    With a `pace`, the weights from `ahead` on are asked for: so many rows of them by each tile for
-    each panel of A. If `asking`, so are the rows of a panel at `goal`.
+    With each tile `pace` rows more of the weights from `ahead` on are asked for, `line` of which
+    share a cache line.
     """
     v = lanes(z)
     step = LONE_ROWS if panels == 1 else TILE_ROWS
     for r in range(0, rows, step):
         out, first, x, last = at(z, r * v), at(start, by_row * r * v), at(a, r * v), rows - 1 - r
+        for p in range(panels):
+            for i in range(0, pace, line):
+                prefetch(at(ahead, p * w_to + i * v))
+        ahead = at(ahead, pace * v)
         if last < step // 2:
             if panels >= TILE_PANELS:
-                _half_3(out, z_to, first, start_to, by_row, x, a_to, w, w_to, k, last, ahead, pace)
+                _half_3(out, z_to, first, start_to, by_row, x, a_to, w, w_to, k, last)
             elif panels == 2:
-                _half_2(out, z_to, first, start_to, by_row, x, a_to, w, w_to, k, last, ahead, pace)
+                _half_2(out, z_to, first, start_to, by_row, x, a_to, w, w_to, k, last)
             else:
-                _half_1(out, z_to, first, start_to, by_row, x, a_to, w, w_to, k, last, ahead, pace)
+                _half_1(out, z_to, first, start_to, by_row, x, a_to, w, w_to, k, last)
         elif panels >= TILE_PANELS:
-            _tile_3(out, z_to, first, start_to, by_row, x, a_to, w, w_to, k, last, ahead, pace)
+            _tile_3(out, z_to, first, start_to, by_row, x, a_to, w, w_to, k, last)
         elif panels == 2:
-            _tile_2(out, z_to, first, start_to, by_row, x, a_to, w, w_to, k, last, ahead, pace)
+            _tile_2(out, z_to, first, start_to, by_row, x, a_to, w, w_to, k, last)
         else:
-            _tile_1(out, z_to, first, start_to, by_row, x, a_to, w, w_to, k, last, ahead, pace)
-        ahead = at(ahead, pace * (k // v) * v)
-        if asking:
-            for row in range(r, r + step):
-                prefetch(at(goal, row * v))
-
-
-@inline
-def _pace(rows, k, panels, v):
-    """How fast to ask for weights, so that the next SUMMED rows have come when they are used."""
-    if k * panels * v < BEYOND_THE_CACHE:
-        return 0
-    tiles = (rows + TILE_ROWS - 1) // TILE_ROWS * (SUMMED // v)
-    return (SUMMED + tiles - 1) // tiles
-
-
-@inline
-def _bring_together(room, a, a_stride, rows, panels):
-    """Copy some rows of panels that lie far apart, one panel right after the other."""
-    v = lanes(a)
-    for p in range(panels):
-        for r in range(rows):
-            copy_vector(at(room, (p * rows + r) * v), at(a, p * a_stride + r * v))
+            _tile_1(out, z_to, first, start_to, by_row, x, a_to, w, w_to, k, last)
 
 
 @family(
     types.void,
-    *(POINTER, INTEGER, POINTER, INTEGER, POINTER, INTEGER, POINTER, INTEGER, INTEGER, INTEGER),
-    *(POINTER, POINTER, INTEGER),
+    *(POINTER, INTEGER, POINTER, INTEGER, POINTER, INTEGER, POINTER),
+    *(INTEGER, INTEGER, INTEGER),
 )
-def product(z, z_stride, a, a_stride, w, w_stride, b, rows, k, panels, room, goal, goal_stride):
+def product(z, z_stride, a, a_stride, w, w_stride, b, rows, k, panels):
     """Z = A W + b for a block of rows; strides are from panel to panel, k is the summed length.
 
-    Where the weights are large, A is first copied to `room` (FAR panels for each of Z at most): all
-    groups of panels read it, and from panels 256 KiB apart that took 5 to 20 % longer. There the
-    panels from `goal` on, which will be written next, are asked for (2 % of 784-2048-2048-10).
+    SUMMED rows of weights at a time pass by all rows of A. Where the weights are large, those that
+    come next are asked for meanwhile.
     """
     v = lanes(z)
     if rows == 1:
         _product_of_a_row(z, z_stride, a, a_stride, w, w_stride, b, k, panels)
         return
-    pace = _pace(rows, k, panels, v)
-    given = (k + v - 1) // v
-    if pace and given <= FAR * panels:
-        _bring_together(room, a, a_stride, rows, given)
-        a, a_stride = room, rows * v
-    p = 0
-    for groups in range(groups_of(panels), 0, -1):
-        stop = p + next_group(panels - p, groups)
-        out, weights = at(z, p * z_stride), at(w, p * w_stride)
-        start, start_stride, by_row = at(b, p * v), v, 0
-        for first in range(0, max(k, 1), SUMMED):  # a sum of nothing is the bias
-            x, part = at(a, first // v * a_stride), at(weights, first * v)
-            n = min(SUMMED, k - first)
-            ahead = at(part, n * v) if first + n < k else at(w, stop * w_stride)
+    pace, line = 0, 1
+    if k * panels * v >= BEYOND_THE_CACHE:
+        tiles = (rows + TILE_ROWS - 1) // TILE_ROWS
+        pace = (SUMMED + tiles - 1) // tiles
+        line = max(1, CACHE_LINE // (address_of(at(w, v)) - address_of(w)))
+    start, start_stride, by_row = b, v, 0
+    for first in range(0, max(k, 1), SUMMED):  # a sum of nothing is the bias
+        n = min(SUMMED, k - first)
+        x, part = at(a, first // v * a_stride), at(w, first * v)
+        p = 0
+        for groups in range(groups_of(panels), 0, -1):
+            stop = p + next_group(panels - p, groups)
             _add_products(
-                out,
+                at(z, p * z_stride),
                 z_stride,
-                start,
+                at(start, p * start_stride),
                 start_stride,
                 by_row,
                 x,
                 a_stride,
-                part,
+                at(part, p * w_stride),
                 w_stride,
                 rows,
                 n,
                 stop - p,
-                ahead,
+                at(part, stop * w_stride) if stop < panels else at(part, n * v),
                 pace,
-                at(goal, (p + first // SUMMED) * goal_stride),
-                pace > 0 and p + first // SUMMED < stop,
+                line,
             )
-            start, start_stride, by_row = out, z_stride, 1
-        p = stop
+            p = stop
+        start, start_stride, by_row = z, z_stride, 1
 
 
 @family(types.void, POINTER, POINTER, INTEGER, INTEGER, INTEGER, INTEGER)
@@ -206,11 +181,11 @@ def column_products(out, x, y, stride, rows, panels):
         column_dot(at(out, p * lanes(x)), at(x, p * stride), at(y, p * stride), stride, rows, last)
 
 
-@family(types.void, *(POINTER,) * 5, *(INTEGER,) * 4, on_demand=True)
-def whole_product(z, a, w, b, room, rows, k, panels, k_rows):
+@family(types.void, *(POINTER,) * 4, *(INTEGER,) * 4, on_demand=True)
+def whole_product(z, a, w, b, rows, k, panels, k_rows):
     """Z = A W + b, for the panels of whole matrices."""
     v = lanes(z)
-    product(z, rows * v, a, rows * v, w, k_rows * v, b, rows, k, panels, room, z, 0)
+    product(z, rows * v, a, rows * v, w, k_rows * v, b, rows, k, panels)
 
 
 @family(types.void, *(POINTER,) * 3, *(INTEGER,) * 3, on_demand=True)
@@ -272,10 +247,9 @@ def from_panels(out: Array, panels: Array) -> None:
 def affine(Z: Array, X: Array, W: Array, b: Array) -> None:
     """Fill Z (N, columns) with X W + b; X (N, inputs), b (columns,)."""
     x, w, bias = to_panels(X), to_panels(W), to_panels(b[None, :])
-    room = np.empty_like(x)
     z = np.empty((len(w), len(X), w.shape[2]), Z.dtype)
     whole_product.of(Z.dtype.name)(
-        *(m.ctypes.data for m in (z, x, w, bias, room)),
+        *(m.ctypes.data for m in (z, x, w, bias)),
         len(X),
         len(W),
         len(w),

@@ -179,7 +179,7 @@ def row_losses(plan: Plan, losses: Array, X: Array, T: Array) -> None:
 def _infer(plan: Plan, out: Array, X_: Array, T: Array | None, mode: int) -> None:
     with plan.lock:
         team = _team(plan, len(X_), 1, 1)
-        plan.reserve(fields.BLOCK, team)
+        plan.reserve(plan.block, team)
         _bind(plan, X_, T, None)
         plan.table[fields.OUT], plan.table[fields.MODE], plan.table[fields.TRAINING] = (
             out.ctypes.data,
