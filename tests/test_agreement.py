@@ -102,3 +102,29 @@ def test_how_rows_are_cut_into_blocks_changes_no_bit() -> None:
         fastmlp.set_num_threads(before)
     for outputs in found[1:]:
         assert outputs.tobytes() == found[0].tobytes()
+
+
+@pytest.mark.parametrize("rule", ["sgd", "adam"])
+@pytest.mark.parametrize(
+    ("sizes", "rows", "batch"),
+    [((600, 500, 3), 2350, 2200), ((40, 90, 60, 3), 1300, 1100), ((700, 900, 400, 3), 300, 130)],
+)
+def test_who_takes_which_turn_changes_no_bit(
+    sizes: tuple[int, ...], rows: int, batch: int, rule: str
+) -> None:
+    """Rows, items or both by turns; the last batch is shared evenly."""
+    rng = np.random.default_rng(7)
+    X = rng.normal(size=(rows, sizes[0])).astype(np.float32)
+    y = rng.integers(0, 3, rows)
+    before = fastmlp.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2, 3, 3, 3):
+            fastmlp.set_num_threads(threads)
+            net = MLP(sizes, "gelu", seed=3, optimizer=rule, dropout=0.1, l2=1e-4)
+            history = net.fit(X, y, epochs=2, batch_size=batch)
+            parameters = b"".join(array.tobytes() for array in net.parameters.values())
+            found.append((parameters, tuple(history.loss)))
+    finally:
+        fastmlp.set_num_threads(before)
+    assert found == found[:1] * len(found)

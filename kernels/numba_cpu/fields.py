@@ -16,6 +16,9 @@ BLOCK, WIDE_BLOCK = 64, 256
 """Rows that pass through all layers together, so that they stay in the cache; more of them where
 the weights don't, for each block reads all of these (784-2048-2048-10: 5 %)."""
 
+TOO_WIDE = 1 << 26
+"""Numbers in a layer's weights from which on Ctrl-C would wait for a second for a large block."""
+
 CACHE_LINE = 64
 """Bytes."""
 
@@ -31,7 +34,7 @@ longer from 13-32-32-3 to 64-100-10, for all the calls)."""
  X, LABELS, DENSE, SAMPLE_WEIGHTS, INDEX, ORDER, ORDER_KEY, ROWS, BATCH_ROWS, FIRST, COUNT,
  STEP, KEY, RATES, LOSSES_OUT, OUT, MODE, TRAINING, LISTED_ROWS, NARROW, RING, WINDOW, PATIENCE,
  DONE, HALT, TWO_PASSES, RUNNING, ROW_KIND, ROW_BYTES, LINES, ITEM_LINES, SHARES, SHARE_STARTS,
- TEAM, KEPT, LOOKING, BLOCK_ROWS) = range(65)
+ TEAM, KEPT, LOOKING, BLOCK_ROWS, ITEM_COUNT) = range(66)
 HEADER = 72
 (INPUTS, UNITS, PIECES, IN_PANELS, UNIT_PANELS, PANELS, ACTIVATION, NORM, DROPS, THRESHOLD,
  KEEPS_Y, W, B, U, V, SCALE, SHIFT, BETA, WT, LAYER_INPUT, Y, HAT, A, OUTPUT, DY, DZ, MASK, DU, DV,
@@ -56,6 +59,10 @@ WAITED, COUNTED, SINCE, APART, LEFT = 1, 2, 3, 4, 5
 """Beside the count: cycles that a thread has waited, in all and before this window of time; for the
 team, on the line of thread 0: when the window began, and whether the team is to break up. Then
 whether a thread has left work undone in this batch."""
+TURN_BASE = 6
+"""Beside these: turns that were taken in earlier phases, on each thread's line."""
+TURNS = 56
+"""Turns that are taken in this call, of the team; on a cache line of its own."""
 ROUND_KEYS = 16
 """Where these stand."""
 LISTED_AHEAD = 512

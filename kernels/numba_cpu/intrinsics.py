@@ -276,6 +276,16 @@ def store_release(typingctx, pointer, value):
 
 
 @intrinsic
+def fetch_add(typingctx, pointer, number):
+    """Add to an integer that several threads count with; returns what it was."""
+
+    def codegen(context, builder, sig, args):
+        return builder.atomic_rmw("add", *args, "monotonic")
+
+    return types.int64(pointer, types.int64), codegen
+
+
+@intrinsic
 def relax(typingctx):
     """Tell the core that this is a waiting loop."""
 

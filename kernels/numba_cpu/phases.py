@@ -37,6 +37,7 @@ from .random import fill_round_keys
 from .sharing import items_share
 from .team import given_up, halting, meet, share_of, tell, watch
 from .tiles import TILE_PANELS, TILE_ROWS
+from .turns import items_by_turns, items_in_turn, rows_by_turns, rows_in_turn, turn
 from .updates import trusts
 
 ROWS_TOGETHER = TILE_ROWS // 2
@@ -158,8 +159,9 @@ def _share(m, t, rows):
 def batch_phase(m, t, f, flags, thread, team, start, rows, step):
     """All that a batch's gradient is made of: gather, forward, loss, backward; the team has met."""
     one = like(m, 1.0)
+    in_turn = rows_by_turns(t, team, rows)
     low, high = _rows_share(rows, thread, team)
-    for r in range(low, high, GATHERED):
+    for r in range(low, low if in_turn else high, GATHERED):
         if halting(t):
             break
         gather_rows(m, t, one, start, r, min(r + GATHERED, high))
@@ -169,6 +171,11 @@ def batch_phase(m, t, f, flags, thread, team, start, rows, step):
     if t[fields.SAMPLE_WEIGHTS]:
         meet(flags, thread, team)
     data_share = like(m, _share(m, t, rows) if t[fields.MEAN_OVER_ROWS] else 1.0)
+    if in_turn:
+        rows_in_turn(m, t, f, flags, thread, team, start, rows, step, data_share)
+        tell(t, flags, thread)
+        meet(flags, thread, team)
+        return
     factors, weights, weighted = at(m, t[fields.FACTORS]), at(m, t[fields.WEIGHTS]), _weighted(t)
     for r in range(low, high):
         factors[r] = data_share * weights[r] if weighted else data_share
@@ -274,6 +281,9 @@ def _train_on(m, t, f, flags, thread, team, rows, rate, step, number, listed):
     mine = filled_numbers(t, f, thread, rate, step)
     after = number * t[fields.BATCH_ROWS]
     scratch = scratch_of(m, t, thread)
+    if items_by_turns(t, team, lanes(m)):
+        items_in_turn(m, t, f, flags, mine, scratch, share, thread, team, rows)
+        return listed
     train_items(m, t, f, mine, scratch, share, rows, i0, i1, after, low, high)
     return listed
 
@@ -304,6 +314,7 @@ def train_team(m, t, f, flags, thread, team):
     made = done = 0
     listed = t[fields.FIRST] * t[fields.BATCH_ROWS]
     listed = _order_batch(m, t, flags, thread, team, t[fields.FIRST], listed)[2]
+    meet(flags, thread, team)  # where rows are taken by turns, others gather what this one lists
     for b in range(t[fields.COUNT]):
         looking = 1 if b == t[fields.COUNT] - 1 else 0
         if thread == 0 and t[fields.LOOKING] != looking:  # others read its cache line all the time
@@ -351,19 +362,20 @@ def infer_team(m, t, f, flags, thread, team):
     layer = layer_of(t, t[fields.LAYERS] - 1)
     out = pointer_to(one, t[fields.OUT])
     mode = t[fields.MODE]
-    # The fewest blocks that do for each thread, all as long as they can be alike.
+    # As many blocks for each thread, as few as possible and even.
     most = t[fields.BLOCK_ROWS]
     blocks = team * ((t[fields.ROWS] + team * most - 1) // (team * most))
-    size = min(
-        most, ((t[fields.ROWS] + blocks - 1) // blocks + TILE_ROWS - 1) // TILE_ROWS * TILE_ROWS
-    )
+    tiles = (t[fields.ROWS] + blocks * TILE_ROWS - 1) // (blocks * TILE_ROWS)
+    size = min(most, tiles * TILE_ROWS)
     r0 = thread * most
     units, pieces = layer[fields.UNITS], (layer[fields.PIECES] if mode == fields.LOGITS else 1)
     finish = 0 if mode == fields.LOGITS or (mode == fields.LOSS_ONLY and t[fields.JOINED]) else 1
     source = at(m, (layer[fields.Y] if mode == fields.LOGITS else layer[fields.A]) + r0 * v)
-    for start in range(thread * size, t[fields.ROWS], team * size):
-        if halting(t):
-            return
+    blocks = (t[fields.ROWS] + size - 1) // size
+    block = turn(flags, thread, team, blocks)
+    while block < blocks and not halting(t):
+        start = block * size
+        block = turn(flags, thread, team, blocks)
         n = min(size, t[fields.ROWS] - start)
         gather_rows(m, t, one, start - r0, r0, r0 + n)
         forward_block(m, t, f, 0, 0, t[fields.LAYERS], r0, n, thread, 0, finish, 0, 0)

@@ -52,7 +52,8 @@ class Plan:
         self.flops = 6 * sum(layer.inputs * layer.columns for layer in network.layers)
         self.heft = heft(network, self.dtype)
         weights = max(layer.inputs * layer.columns for layer in network.layers)
-        self.block = fields.BLOCK if weights < BEYOND_THE_CACHE else fields.WIDE_BLOCK
+        wide = BEYOND_THE_CACHE <= weights < fields.TOO_WIDE
+        self.block = fields.WIDE_BLOCK if wide else fields.BLOCK
         self.brief = min(fields.BLOCK, int(3 * LONG / self.heft))
         self.narrow, self.online = _narrow(network, rule), _online(network, rule)
         self.reserve(1, 1)

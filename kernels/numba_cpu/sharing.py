@@ -58,6 +58,7 @@ class Items:
         """Tell a plan's table where items and shares are listed."""
         table[fields.HEADER + fields.ITEMS :: fields.FIELDS] = self._counts
         table[fields.ITEM_LINES] = self._lines.ctypes.data
+        table[fields.ITEM_COUNT] = len(self._lines)
         table[fields.SHARES] = len(self._starts) - 1
         table[fields.SHARE_STARTS] = self._starts.ctypes.data
 

@@ -69,6 +69,7 @@ def infer_rows(m, blocks, x, out, rows, mode):
     t[fields.LABELS] = t[fields.DENSE] = t[fields.SAMPLE_WEIGHTS] = 0
     t[fields.ORDER], t[fields.TRAINING] = fields.SEQUENCE, fields.EVALUATION
     t[fields.HALT] = fields.NEVER
+    flags[fields.TURNS] = flags[fields.TURN_BASE] = 0  # Ctrl-C may have left turns over
     infer_team(m, t, f, flags, 0, 1)
     restore_tiny(before)
 
