@@ -363,8 +363,8 @@ def infer_team(m, t, f, flags, thread, team):
     out = pointer_to(one, t[fields.OUT])
     mode = t[fields.MODE]
     # As many blocks for each thread, as few as possible and even.
-    most = t[fields.BLOCK_ROWS]
-    blocks = team * ((t[fields.ROWS] + team * most - 1) // (team * most))
+    most = min(t[fields.BLOCK_ROWS], t[fields.CAPACITY] // (team * TILE_ROWS) * TILE_ROWS)
+    blocks = team * max(1, (t[fields.ROWS] + team * most - 1) // (team * most))
     tiles = (t[fields.ROWS] + blocks * TILE_ROWS - 1) // (blocks * TILE_ROWS)
     size = min(most, tiles * TILE_ROWS)
     r0 = thread * most

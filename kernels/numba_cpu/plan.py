@@ -66,7 +66,7 @@ class Plan:
         """Make room for batches of `rows` rows and teams of `team` threads."""
         if rows <= self.capacity and team <= self.team:
             return
-        capacity = max(rows, team * self.block, self.capacity)
+        capacity = max(rows, team * fields.BLOCK, self.capacity)
         team = max(team, self.team)
         capacity = places(capacity, lane_count(self.dtype.name), self.dtype.itemsize)
         table, numbers, size = _laid_out(self, capacity, team)
