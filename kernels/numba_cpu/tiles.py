@@ -28,7 +28,8 @@ from .intrinsics import (
 TILE_ROWS, TILE_PANELS = (8 if REGISTERS == 32 else 4), 3
 """Accumulators of a product: 8 x 3 of 32 registers, 4 x 3 of 16.
 
-14 x 2 and 6 x 2 were slower. On a Zen 3 core (AVX2) 4 x 2 reaches 82 GFLOP/s, 4 x 3 reaches 92.
+14 x 2 and 6 x 2 were slower. On a Zen 3 core (AVX2, at most 100 GFLOP/s) 4 x 2 reaches 88, 4 x 3
+reaches 95.
 """
 
 UNROLLED = 8
