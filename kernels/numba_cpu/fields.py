@@ -14,7 +14,8 @@ from .updates import CONSTANTS
 
 BLOCK, WIDE_BLOCK = 64, 256
 """Rows that pass through all layers together, so that they stay in the cache; more of them where
-the weights don't, for each block reads all of these (784-2048-2048-10: 5 %)."""
+the weights don't, for each block reads all of these (two threads: 784-1000-10 5 %, 784-2048-2048-10
+2 %)."""
 
 TOO_WIDE = 1 << 26
 """Numbers in a layer's weights from which on Ctrl-C would wait for a second for a large block."""
