@@ -25,7 +25,7 @@ if kernels.available()["numba"] is not None:
 
 import numba
 
-from fastmlp.kernels.numba_cpu import elementary, intrinsics, jit, steps, team
+from fastmlp.kernels.numba_cpu import elementary, fields, intrinsics, jit, steps, team
 
 from .draws import UPDATE_CONSTANTS
 
@@ -464,3 +464,16 @@ def test_numbers_below_the_normal_ones_are_zeros_inside_only(dtype: str) -> None
     assert not net.forward(np.ones((200, 3), dtype)).any()
     net.fit(np.ones((200, 3), dtype), np.ones((200, 2), dtype), epochs=1)
     assert np.array([tiny], dtype)[0] * np.array([1], dtype)[0] > 0
+
+
+def test_turns_left_over_do_not_hide_rows() -> None:
+    """Ctrl-C may leave a team's count of turns where it was; the next prediction has all rows."""
+    network = Network((Layer(5, 7, "relu"), Layer(7, 2, "identity")), "squared_error")
+    plan = BACKEND.make_plan(network, Update("sgd"), "float32")
+    X = np.linspace(-1.0, 1.0, 15, dtype=np.float32).reshape(3, 5)
+    expected, found = np.empty((3, 2), np.float32), np.full((3, 2), np.nan, np.float32)
+    for _ in range(2):  # the second time without the table being filled by Python
+        BACKEND.forward(plan, expected, X, False)
+    plan.flags[fields.TURNS] += 5
+    BACKEND.forward(plan, found, X, False)
+    np.testing.assert_array_equal(found, expected)

@@ -37,6 +37,7 @@ def _dealt(sizes: list[int], rows: int, team: int, dtype: str) -> Shares:
     assert table[fields.SHARE_STARTS] == items._starts.ctypes.data
     starts = items._starts.tolist()
     assert len(starts) == table[fields.SHARES] + 1
+    assert table[fields.ITEM_COUNT] == len(lines)
     assert starts[0] == 0
     assert starts[-1] == len(lines)
     return [
