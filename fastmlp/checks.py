@@ -154,15 +154,11 @@ def matrix(
 
 def is_matrix(X: Any, columns: int, dtype: np.dtype[Any], gathered: Collection[str] = ()) -> bool:
     """Whether kernels can take X as it is; its numbers may still be NaN or infinite."""
-    return (
-        type(X) is np.ndarray
-        and (X.dtype == dtype or (X.size >= LARGE and _native(X.dtype, gathered)))
-        and X.ndim == 2
-        and X.shape[1] == columns
-        and X.shape[0] > 0
-        and X.flags.c_contiguous
-        and X.flags.aligned
-    )
+    if type(X) is not np.ndarray or X.ndim != 2:
+        return False
+    (rows, own), flags = X.shape, X.flags
+    fits = X.dtype == dtype or (X.size >= LARGE and _native(X.dtype, gathered))
+    return fits and own == columns and rows > 0 and flags.c_contiguous and flags.aligned
 
 
 def _native(dtype: np.dtype[Any], names: Collection[str]) -> bool:

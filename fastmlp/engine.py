@@ -333,7 +333,7 @@ class Engine:
         last = self.network.layers[-1]
         out = devices.room(X, (len(X), last.columns if logits else last.units), self.dtype)
         with self._lock:
-            plan = self.plan() if len(X) > 1 else self._built()  # one row has one thread
+            plan = self.plan()
             if isinstance(X, SparseRows):
                 for rows, block in blocks(X):
                     self.kernels().forward(plan, out[rows], block, logits)
@@ -344,12 +344,30 @@ class Engine:
     def predict(self, X: Array) -> Array:
         """Return predictions as the loss defines them."""
         # The largest logit is the likeliest class, also where float32 rounds two outputs to 1.
+        outputs = devices.on_host(self.forward(X, self.targets.kind == "classes"))
+        return devices.beside(X, self.targets.decode(outputs, threshold(self.network)))
+
+    def forward_few(self, X: Array) -> Array | None:
+        """Return outputs of a few rows, or None where they must go the long way, `forward`.
+
+        X is contiguous and of the network's dtype, and nobody has looked for NaN.
+        """
+        return self._few(X, False)
+
+    def predict_few(self, X: Array) -> Array | None:
+        """Return predictions; see `forward_few`."""
         classes = self.targets.kind == "classes"
-        outputs = self.forward(X, classes)
-        separator = 0.0 if classes else threshold(self.network)
-        if type(outputs) is np.ndarray:  # to ask where X lies takes a tenth of a row's time
-            return self.targets.decode(outputs, separator)
-        return devices.beside(X, self.targets.decode(devices.on_host(outputs), separator))
+        answer = self._few(X, classes)
+        if classes or answer is None:
+            return answer
+        return self.targets.decode(answer, threshold(self.network))
+
+    def _few(self, X: Array, classes: bool) -> Array | None:
+        predict_few = self.kernels().predict_few
+        with self._lock:
+            if predict_few is None or self._plan is None:
+                return None
+            return predict_few(self._plan, X, classes)
 
     def data_loss(self, data: Data) -> float:
         """Return the loss without penalties, summed in float64."""

@@ -5,13 +5,11 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-import numpy as np
-
 from . import checks
 from . import metrics as metric_module
 from .architecture import threshold
 from .engine import Engine
-from .jobs import checked_data, checked_rows
+from .jobs import checked_data, checked_rows, need_no_copy
 from .kernels.contract import Array, Data
 from .optimizers import SGD
 
@@ -23,20 +21,22 @@ class CompiledPredictor:
         self._engine = copy.deepcopy(engine)
         self._engine.restart(SGD())  # whose vectors take no room
         self._inputs, self._dtype = engine.network.layers[0].inputs, engine.dtype
-        self._classes, last = engine.targets.kind == "classes", engine.network.layers[-1]
-        self._outputs = last.columns if self._classes else last.units
-        self._threshold = threshold(engine.network)
-        self._decode = engine.targets.decode
-        self._forward, self._plan = self._engine.kernels().forward, self._engine.plan()
+        self._classes = engine.targets.kind == "classes"
+        self._threshold, self._decode = threshold(engine.network), engine.targets.decode
+        self._few, self._plan = self._engine.kernels().predict_few, self._engine.plan()
 
     def __call__(self, X: Any) -> Array:
         """Return the predictions for rows X (rows, inputs), as `MLP.predict` does."""
-        if not checks.is_matrix(X, self._inputs, self._dtype) or len(X) > 1:
-            return self._engine.predict(checked_rows(self._engine, X))
-        checks.finite(X, "X")
-        out = np.empty((1, self._outputs), self._dtype)
-        self._forward(self._plan, out, X, self._classes)
-        return self._decode(out, self._threshold)
+        if self._few is not None and checks.is_matrix(X, self._inputs, self._dtype):
+            answer = self._few(self._plan, X, self._classes)
+            if answer is not None:
+                return answer if self._classes else self._decode(answer, self._threshold)
+        return _predictions(self._engine, X)
+
+
+def _predictions(engine: Engine, X: Any) -> Array:
+    answer = engine.predict_few(X) if need_no_copy(engine, X) else None
+    return engine.predict(checked_rows(engine, X)) if answer is None else answer
 
 
 class Predictor:
@@ -50,7 +50,8 @@ class Predictor:
 
     def forward(self, X: Any) -> Array:
         """Return (rows, outputs) after the output activation."""
-        return self._engine.forward(self._rows(X), False)
+        answer = self._engine.forward_few(X) if need_no_copy(self._engine, X) else None
+        return self._engine.forward(self._rows(X), False) if answer is None else answer
 
     def predict(self, X: Any) -> Array:
         """Return predictions: classes, 0/1, -1/+1 or values, as the loss defines them.
@@ -66,7 +67,7 @@ class Predictor:
             (rows,) class indices for cross_entropy; else (rows, outputs), or (rows,) where there
             is one output.
         """
-        return self._engine.predict(checked_rows(self._engine, X))
+        return _predictions(self._engine, X)
 
     def predict_proba(self, X: Any) -> Array:
         """Return probabilities (rows, outputs): of classes, or of each output to be 1.
@@ -86,8 +87,8 @@ class Predictor:
     def compiled_predictor(self) -> CompiledPredictor:
         """Return `predict` of this network as it is now, with less between X and the kernels.
 
-        For services that answer row by row: a fifth to a quarter less time for a row of a small
-        network. It keeps a copy of the parameters, so training this network does not change it.
+        For services that answer row by row: a sixth less time for a row of a small network. It
+        keeps a copy of the parameters, so training this network does not change it.
 
         Examples
         --------

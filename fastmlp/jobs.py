@@ -18,10 +18,15 @@ from .sparse import SparseRows, as_array
 from .training import Job, split_rows
 
 
+def need_no_copy(engine: Engine, X: Any) -> bool:
+    """Whether the kernels can take X as it is, if its numbers are finite."""
+    return checks.is_matrix(X, engine.network.layers[0].inputs, engine.dtype)
+
+
 def checked_rows(engine: Engine, X: Any) -> Array:
     """Return X as the kernels take it, (rows, inputs)."""
     inputs = engine.network.layers[0].inputs
-    if checks.is_matrix(X, inputs, engine.dtype):
+    if need_no_copy(engine, X):
         checks.finite(X, "X")
         return as_array(X)
     if isinstance(X, SparseRows):

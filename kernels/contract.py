@@ -193,6 +193,12 @@ class Backend(Protocol):
     LOGIT_LOSSES: Mapping[tuple[str, str], LogitLoss]
     NORMALIZATIONS: Mapping[str, Normalization]
     UPDATES: Mapping[str, UpdateRule]
+    predict_few: Callable[[Plan, Array, bool], Array | None] | None
+    """predict_few(plan, X, classes): the largest logits' indices (N,), or outputs (N, O).
+
+    X is contiguous, of the plan's dtype, and nobody has looked for NaN; the answer is None where
+    there is one, or more rows than this is for. None where a backend has no shorter way for them.
+    """
 
     def make_plan(self, network: Network, update: Update, dtype: str, threads: int = 1) -> Plan:
         """Build a plan for a rule among `UPDATES`; its numbers are zeros until `Plan.load`.

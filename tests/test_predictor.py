@@ -93,3 +93,43 @@ def test_threads_share_a_predictor(rng: np.random.Generator) -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_classes_are_those_of_argmax(backend: str) -> None:
+    net = MLP((2, 9), backend=backend, seed=0)
+    weights = np.zeros((2, 9))
+    weights[0] = [1, 3, 2, 3, 0, -1, 3, 1, 2]
+    weights[1, 4:6] = 1
+    net.weights = [weights]
+    net.biases = [np.zeros(9)]
+    rows = {"the first of the largest": [1, 0], "all equal": [0, 0], "beyond a vector": [-1, -9]}
+    for what, row in rows.items():
+        X = np.array([row], np.float32)
+        assert net.predict(X)[0] == net.logits(X)[0].argmax(), what
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_class_where_logits_are_nan(backend: str) -> None:
+    net = MLP((2, 1, 9), activation="relu", backend=backend, seed=0)
+    net.weights = [np.full((2, 1), 1e3), np.array([[1, 3, 2, 0, 1, 0, 3, -1, 2]])]
+    X = np.full((1, 2), 3e38, np.float32)
+    logits = net.logits(X)[0]  # infinity times each weight
+    np.testing.assert_array_equal(np.flatnonzero(np.isnan(logits)), [3, 5])
+    assert net.predict(X)[0] == logits.argmax()
+    assert net.compiled_predictor()(X) == net.predict(X)
+
+
+@pytest.mark.parametrize("place", [0, 7, 8, 17])
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_few_rows_that_are_not_finite(dtype: str, odd: float, place: int) -> None:
+    net = MLP((9, 4, 3), dtype=dtype, seed=0)
+    X = np.ones((2, 9), dtype)
+    wanted = net.predict(X)  # from here on there is a plan
+    X.flat[place] = odd
+    for ask in (net.predict, net.forward, net.predict_proba, net.logits, net.compiled_predictor()):
+        with pytest.raises(ValueError, match=rf"\({place // 9}, {place % 9}\)"):
+            ask(X)
+    X[:] = 1
+    np.testing.assert_array_equal(net.predict(X), wanted)

@@ -18,6 +18,7 @@ from .tiers import chosen as chosen_way
 from .updates import UPDATES
 
 NAME = "cupy"
+predict_few = None
 
 __all__ = [
     "ACTIVATIONS",
@@ -33,6 +34,7 @@ __all__ = [
     "forward",
     "incoming",
     "make_plan",
+    "predict_few",
     "row_losses",
     "train_steps",
     "update",

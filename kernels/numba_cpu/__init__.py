@@ -11,7 +11,7 @@ from .losses import LOGIT_LOSSES, LOSSES
 from .normalization import NORMALIZATIONS
 from .plan import Plan, make_plan
 from .rows import GATHERED
-from .steps import backprop, forward, row_losses, train_steps, update
+from .steps import backprop, forward, predict_few, row_losses, train_steps, update
 from .updates import UPDATES
 
 NAME = "numba"
@@ -28,6 +28,7 @@ __all__ = [
     "backprop",
     "forward",
     "make_plan",
+    "predict_few",
     "row_losses",
     "train_steps",
     "update",

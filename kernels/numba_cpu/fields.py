@@ -73,7 +73,7 @@ NARROW_WIDTH = 8
 
 SEQUENCE, KEYED, LISTED = range(3)
 ORDERS = {"sequence": SEQUENCE, "keyed": KEYED, "array": LISTED}
-LOGITS, OUTPUTS, LOSS_ONLY = range(3)
+LOGITS, OUTPUTS, LOSS_ONLY, CLASSES = range(4)
 """What a forward pass is asked for (MODE)."""
 
 EVALUATION, GRADIENT_ONLY, UPDATING = range(3)

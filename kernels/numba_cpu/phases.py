@@ -37,7 +37,7 @@ from .random import fill_round_keys
 from .sharing import items_share
 from .team import given_up, halting, meet, share_of, tell, watch
 from .tiles import TILE_PANELS, TILE_ROWS
-from .turns import items_by_turns, items_in_turn, rows_by_turns, rows_in_turn, turn
+from .turns import items_by_turns, items_in_turn, rows_by_turns, rows_in_turn
 from .updates import trusts
 
 ROWS_TOGETHER = TILE_ROWS // 2
@@ -352,41 +352,3 @@ def train_team(m, t, f, flags, thread, team):
         t[fields.DONE] = done
         spread_running(m, t)
     return made
-
-
-@family(types.void, POINTER, INTEGERS, DOUBLES, INTEGERS, INTEGER, INTEGER)
-def infer_team(m, t, f, flags, thread, team):
-    """A thread's blocks of a forward pass over fields.ROWS rows: logits, outputs or losses."""
-    v = lanes(m)
-    one = like(m, 1.0)
-    layer = layer_of(t, t[fields.LAYERS] - 1)
-    out = pointer_to(one, t[fields.OUT])
-    mode = t[fields.MODE]
-    # As many blocks for each thread, as few as possible and even.
-    most = min(t[fields.BLOCK_ROWS], t[fields.CAPACITY] // (team * TILE_ROWS) * TILE_ROWS)
-    blocks = team * max(1, (t[fields.ROWS] + team * most - 1) // (team * most))
-    tiles = (t[fields.ROWS] + blocks * TILE_ROWS - 1) // (blocks * TILE_ROWS)
-    size = min(most, tiles * TILE_ROWS)
-    r0 = thread * most
-    units, pieces = layer[fields.UNITS], (layer[fields.PIECES] if mode == fields.LOGITS else 1)
-    finish = 0 if mode == fields.LOGITS or (mode == fields.LOSS_ONLY and t[fields.JOINED]) else 1
-    source = at(m, (layer[fields.Y] if mode == fields.LOGITS else layer[fields.A]) + r0 * v)
-    blocks = (t[fields.ROWS] + size - 1) // size
-    block = turn(flags, thread, team, blocks)
-    while block < blocks and not halting(t):
-        start = block * size
-        block = turn(flags, thread, team, blocks)
-        n = min(size, t[fields.ROWS] - start)
-        gather_rows(m, t, one, start - r0, r0, r0 + n)
-        forward_block(m, t, f, 0, 0, t[fields.LAYERS], r0, n, thread, 0, finish, 0, 0)
-        if mode == fields.LOSS_ONLY:
-            loss_block(m, t, f, r0, n, thread)
-            for r in range(n):
-                out[start + r] = m[t[fields.ROW_LOSSES] + r0 + r]
-            continue
-        for r in range(n):
-            line = at(out, (start + r) * units * pieces)
-            for piece in range(pieces):
-                for j in range(units):
-                    panel = piece * layer[fields.UNIT_PANELS] + j // v
-                    line[piece * units + j] = source[panel * t[fields.CAPACITY] * v + r * v + j % v]

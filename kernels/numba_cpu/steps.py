@@ -9,15 +9,16 @@ import numpy as np
 from ..contract import Array, Data, Order
 from . import fields
 from .columns import spread_running
-from .intrinsics import integers_at, pointer_to, restore_tiny, tiny_to_zero
+from .inference import infer_few, infer_team
+from .intrinsics import pointer_to, restore_tiny, tiny_to_zero
 from .items import transpose_weights
-from .jit import ARRAY, DOUBLE, DOUBLES, INTEGER, INTEGERS, NOTHING, POINTER, family, inline
+from .jit import DOUBLE, DOUBLES, INTEGER, INTEGERS, POINTER, family, inline
 from .narrow import train_narrow
 from .online import train_online
-from .phases import batch_gradient_phase, infer_team, train_team, update_phase
+from .phases import batch_gradient_phase, train_team, update_phase
 from .plan import Plan
 from .random import signed
-from .rows import OWN, kind_of
+from .rows import kind_of
 from .team import run_team
 from .work import LONG, LONG_ITEMS, MANY_ROWS
 
@@ -50,28 +51,6 @@ def run_job(job, m, t, f, flags, thread, team):
     result = _done(job, m, t, f, flags, thread, team)
     restore_tiny(before)
     return result
-
-
-DATA = object.__basicsize__
-"""Where a NumPy array has the address of its numbers: first behind what all objects have."""
-
-
-@family(NOTHING, POINTER, INTEGERS, ARRAY, ARRAY, INTEGER, INTEGER)
-def infer_rows(m, blocks, x, out, rows, mode):
-    """A forward pass of few rows on one thread, for which Python's part would be most of the time.
-
-    Hence the table is filled here, and arrays are asked for their addresses (in Python: 4 us).
-    """
-    before = tiny_to_zero()
-    t, f, flags = integers_at(blocks[1]), pointer_to(1.0, blocks[2]), integers_at(blocks[3])
-    t[fields.X], t[fields.ROWS], t[fields.ROW_KIND] = integers_at(x + DATA)[0], rows, OWN
-    t[fields.OUT], t[fields.MODE] = integers_at(out + DATA)[0], mode
-    t[fields.LABELS] = t[fields.DENSE] = t[fields.SAMPLE_WEIGHTS] = 0
-    t[fields.ORDER], t[fields.TRAINING] = fields.SEQUENCE, fields.EVALUATION
-    t[fields.HALT] = fields.NEVER
-    flags[fields.TURNS] = flags[fields.TURN_BASE] = 0  # Ctrl-C may have left turns over
-    infer_team(m, t, f, flags, 0, 1)
-    restore_tiny(before)
 
 
 _SHORTCUTS = {NARROW: train_narrow, ONLINE: train_online}
@@ -165,11 +144,27 @@ def _bind(plan: Plan, X_: Array, T: Array | None, w: Array | None) -> None:
 def forward(plan: Plan, out: Array, X: Array, logits: bool) -> None:
     """Fill out (N, O) with logits or outputs: running statistics, no dropout, any N."""
     mode = fields.LOGITS if logits else fields.OUTPUTS
-    if len(X) <= plan.brief and plan.fresh and X.dtype == plan.dtype:
-        with plan.lock:
-            infer_rows.of(plan.precision)(*plan.entrance, X, out, len(X), mode)
-    else:
+    few = len(X) <= plan.brief and X.dtype == plan.dtype
+    if not (few and _infer_few(plan, out, X, mode)):
         _infer(plan, out, X, None, mode)
+
+
+def predict_few(plan: Plan, X: Array, classes: bool) -> Array | None:
+    """Classes or outputs of a few rows, or None where they are many or not all finite."""
+    if len(X) > plan.brief:
+        return None
+    if classes:
+        out, mode = np.empty(len(X), np.int64), fields.CLASSES
+    else:
+        out, mode = np.empty((len(X), plan.network.layers[-1].units), plan.dtype), fields.OUTPUTS
+    return out if _infer_few(plan, out, X, mode) else None
+
+
+def _infer_few(plan: Plan, out: Array, X: Array, mode: int) -> bool:
+    """Fill `out` for a few rows of the plan's dtype, if they are finite; whether that is done."""
+    with plan.lock:
+        call = infer_few.of(plan.precision)
+        return plan.fresh and bool(call(*plan.entrance, X, out, len(X), mode))
 
 
 def row_losses(plan: Plan, losses: Array, X: Array, T: Array) -> None:

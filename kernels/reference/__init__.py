@@ -12,6 +12,7 @@ from .steps import backprop, forward, row_losses, train_steps, update
 from .updates import UPDATES
 
 NAME = "numpy"
+predict_few = None
 GATHERED = (
     *("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"),
     *("float16", "float32", "float64"),
@@ -36,6 +37,7 @@ __all__ = [
     "backprop",
     "forward",
     "make_plan",
+    "predict_few",
     "row_losses",
     "train_steps",
     "update",
