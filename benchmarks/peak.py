@@ -32,7 +32,7 @@ def _repeat(base, rows, panels, length, repeats):  # type: ignore[no-untyped-def
     w = at(a, rows * length)
     b = at(w, panels * length * v)
     for _ in range(repeats):
-        product(base, rows * v, a, rows * v, w, length * v, b, rows, length, panels, base, base, 0)
+        product(base, rows * v, a, rows * v, w, length * v, b, rows, length, panels)
 
 
 def tile_peak(dtype: str = "float32") -> dict[str, float]:

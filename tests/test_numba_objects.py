@@ -15,8 +15,9 @@ if kernels.available()["numba"] is not None:
     pytest.skip("numba is not installed", allow_module_level=True)
 
 from numba.core import types
+from numba.core.errors import TypingError
 
-from fastmlp.kernels.numba_cpu import jit, native, objects, steps
+from fastmlp.kernels.numba_cpu import inference, jit, native, objects
 
 from .processes import run
 
@@ -126,6 +127,19 @@ def test_a_missing_function_is_an_error_and_not_the_end_of_the_process() -> None
         objects.link({"fastmlp_test_wants_more": kernel})
 
 
+@pytest.mark.parametrize("given", ["too few", "too many"])
+def test_a_call_of_a_kernel_has_its_number_of_arguments(given: str) -> None:
+    """C would leave them to chance, or out."""
+    kept = list(jit._FAMILIES)
+    try:
+        callee = jit.Family(lambda p, x: x + 1, jit.INTEGER, (jit.POINTER, jit.INTEGER), True)
+    finally:
+        jit._FAMILIES[:] = kept
+    caller = (lambda p: callee(p)) if given == "too few" else (lambda p: callee(p, 1, 1))
+    with pytest.raises(TypingError, match="No match"):
+        native.lowered(caller, (types.CPointer(types.float32),), types.int64, "fastmlp_test")
+
+
 @pytest.mark.parametrize("first", ["caller", "callee"])
 def test_kernels_link_in_any_order(first: str, tmp_path: Path) -> None:
     """Here with names of their own, for what is linked once stays."""
@@ -201,7 +215,7 @@ def test_kernels_need_nothing_of_python(filled: tuple[Path, str]) -> None:
 
 def test_an_array_has_its_address_where_kernels_look_for_it() -> None:
     for array in (np.zeros((3, 4), np.float32), np.zeros((2, 2))[1:], np.zeros((0, 3))):
-        found = ctypes.c_void_p.from_address(id(array) + steps.DATA).value
+        found = ctypes.c_void_p.from_address(id(array) + inference.DATA).value
         assert found == array.ctypes.data
 
 

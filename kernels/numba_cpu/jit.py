@@ -309,6 +309,8 @@ def _make_callable(member: Family) -> None:
         key = member
 
         def generic(self, args: Any, kws: Any) -> Any:
+            if len(args) != len(member.arguments):  # C would take no notice
+                return None
             for argument in args:
                 if isinstance(argument, types.CPointer) and isinstance(argument.dtype, types.Float):
                     return member.signature(argument.dtype)
