@@ -4,9 +4,10 @@
     python benchmarks/bench_training.py --optimizer adam
 
 Each peer trains the same epochs from the same weights; after three steps their weights must agree,
-then whole epochs are timed in turn. Microseconds a step, medians. The floor of a step is its
-multiplications and additions at the rate of the kernels' register tile, which is measured in the
-same run.
+then whole epochs are timed in turn. Microseconds a step, medians. Epochs count before which the
+machine was quiet: a few milliseconds of the kernels' register tile on all cores were as fast as
+ever. The floor of a step is its multiplications and additions at the rate of that tile, which is
+measured in the same run.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import os
 from typing import Any
 
 from common import Cases, parser, times_of
-from peak import tile_peak
+from peak import present_rate, tile_peak
 
 from fastmlp.cli.contest import BRIEF, Pace, measured
 from fastmlp.cli.peers import OURS, installed
@@ -36,7 +37,9 @@ def result(work: Workload, names: list[str], optimizer: str, pace: Pace) -> dict
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--repeats", type=int, default=7, help="of an epoch, medians are taken")
+    options.add_argument("--repeats", type=int, default=7, help="of an epoch, at least")
+    options.add_argument("--most", type=int, default=21, help="rounds of a workload")
+    options.add_argument("--seconds", type=float, default=12.0, help="of rounds, each workload")
     options.add_argument("--optimizer", choices=("sgd", "adam"), default="sgd")
     options.add_argument("--without", nargs="*", default=[], help="names of peers")
     arguments = options.parse_args()
@@ -44,12 +47,16 @@ def main() -> None:
     names = [name for name in installed() if name not in arguments.without]
     rate = RATES[arguments.optimizer]
     works = {work.name: work._replace(rate=rate) for work in WORKLOADS}
-    pace = Pace(0, arguments.repeats, arguments.repeats)
+    pace = Pace(arguments.seconds, arguments.repeats, arguments.most, probe=present_rate)
     if arguments.quick:
         pace = BRIEF
         works = {name: work._replace(steps=min(work.steps, 2)) for name, work in works.items()}
         works.pop("large2048")
-    record = Cases(f"training_{arguments.optimizer}", arguments, {"repeats": arguments.repeats})
+    record = Cases(
+        f"training_{arguments.optimizer}",
+        arguments,
+        {"repeats": arguments.repeats, "seconds": arguments.seconds},
+    )
     for name in record.wanted(works):
         found = result(works[name], names, arguments.optimizer, pace)
         record.add(name, found)

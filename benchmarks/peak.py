@@ -22,6 +22,7 @@ ROWS, LENGTH = 24, 96
 AVX-512. With the 4 rows of one AVX2 tile the calls themselves took a tenth of the time."""
 REPEATS = 5_000
 """About 10 ms a call on a fast core."""
+BRIEF_REPEATS = 1_000
 ROUNDS = 10
 
 
@@ -41,6 +42,11 @@ def tile_peak(dtype: str = "float32") -> dict[str, float]:
     _rate(dtype, 1, 1)  # compiles
     found = {count: max(_rate(dtype, count) for _ in range(ROUNDS)) for count in {1, most}}
     return {"one thread": found[1], "all threads": found[most]}
+
+
+def present_rate() -> float:
+    """The rate of all threads together at this moment, from a few milliseconds."""
+    return _rate("float32", get_num_threads(), BRIEF_REPEATS)
 
 
 def _rate(dtype: str, threads: int, repeats: int = REPEATS) -> float:

@@ -10,6 +10,8 @@ import re
 import signal
 import subprocess
 import sys
+import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -162,6 +164,38 @@ def test_bench_refuses_numbers_that_differ(
     pytest.importorskip("numba")
     monkeypatch.setattr(contest, "PARITY", {"float32": 0.0})
     assert "weights differ by" in fails(capsys, "bench", "--layers", "5,4,3", "--rows", 10)
+
+
+def _rounds(rates: list[float], least: int, most: int) -> tuple[int, int]:
+    """Calls that were made and that counted, if the probe sees these rates in turn."""
+    left, calls = iter(rates), []
+    pace = contest.Pace(0, least, most, 0, lambda: next(left))
+    times = contest.in_turn({"one": lambda: calls.append(1)}, pace)["one"]
+    return len(calls) - 2, len(times)  # without the first, and the one that tells how long
+
+
+@pytest.mark.parametrize(
+    ("rates", "made", "counted"),
+    [
+        ([10, 10, 10], 3, 3),
+        ([10, 5, 10, 9.2, 9.4], 5, 3),
+        ([5, 5, 10, 10, 5, 10], 6, 3),
+        ([5, 5, 10, 5, 5, 5], 6, 3),
+        ([5, 5, 5], 3, 3),  # it never was faster
+    ],
+)
+def test_a_contest_repeats_what_was_disturbed(rates: list[float], made: int, counted: int) -> None:
+    assert _rounds(rates, 3, 6) == (made, counted)
+
+
+def test_a_contest_counts_the_quietest_where_few_were_quiet() -> None:
+    rates = iter([10.0, 5.0, 10.0, 7.0, 10.0, 6.0])
+    pace = contest.Pace(0, 2, 3, 0, lambda: next(rates))
+    waits = {"lucky": iter([0] * 5), "unlucky": iter([0, 0, 0.2, 0.01, 0.01])}
+    runs = {name: partial(lambda seconds: time.sleep(next(seconds)), waits[name]) for name in waits}
+    times = contest.in_turn(runs, pace)
+    assert {name: len(seconds) for name, seconds in times.items()} == {"lucky": 3, "unlucky": 2}
+    assert max(times["unlucky"]) < 0.15
 
 
 # Tables, there and back

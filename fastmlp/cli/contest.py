@@ -41,6 +41,8 @@ class Pace(NamedTuple):
     """Rounds."""
     pause: float = 0.3
     """Before each measurement: threads of BLAS and OpenMP keep their cores busy for a while."""
+    probe: Callable[[], float] | None = None
+    """Tells how fast the machine is at the moment; see `in_turn`."""
 
 
 def parity(work: Workload, names: Iterable[str], optimizer: str) -> dict[str, Runner]:
@@ -109,22 +111,44 @@ def _seconds(run: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
+QUIET = 0.93
+"""Of the highest rate that a probe has seen: so much is a quiet machine."""
+
 BRIEF = Pace(0, 1, 1, 0)
 """To see that everything runs."""
 
 
 def in_turn(runs: Mapping[str, Callable[[], object]], pace: Pace) -> dict[str, list[float]]:
-    """Seconds of each call, in rounds; the first call of each may compile and does not count."""
+    """Seconds of each call, in rounds; the first call of each may compile and does not count.
+
+    With a probe, calls count before which the machine was as fast as ever, and rounds go on until
+    there are `pace.least` of them, `pace.most` rounds at most: on a shared machine others come and
+    go. Where there are fewer, those count before which it was fastest. What a contestant's own time
+    was decides about nothing.
+    """
     for run in runs.values():
         run()
     sizing = sum(pace.pause + _seconds(run) for run in runs.values())
     rounds = int(min(max(pace.seconds / sizing, pace.least), pace.most))
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
+    done = 0
+    while done < rounds or (done < pace.most and min(_quiet(found).values()) < pace.least):
         for name, run in runs.items():
             time.sleep(pace.pause)
-            times[name].append(_seconds(run))
+            rate = 1.0 if pace.probe is None else pace.probe()
+            found[name].append((rate, _seconds(run)))
+        done += 1
+    times = {}
+    for name, quiet in _quiet(found).items():
+        fastest_first = sorted(found[name], key=lambda pair: -pair[0])
+        times[name] = [seconds for _, seconds in fastest_first[: max(quiet, pace.least)]]
     return times
+
+
+def _quiet(found: Mapping[str, list[tuple[float, float]]]) -> dict[str, int]:
+    """How many calls of each contestant met a quiet machine."""
+    least = QUIET * max(rate for pairs in found.values() for rate, _ in pairs)
+    return {name: sum(rate >= least for rate, _ in pairs) for name, pairs in found.items()}
 
 
 def measured(
@@ -137,7 +161,9 @@ def measured(
     runs = {name: PEERS[name](work, given, optimizer).epoch for name in near}
     times = in_turn(runs, pace)
     micro = {name: statistics.median(t) / work.steps * 1e6 for name, t in times.items()}
-    return {"far behind": far, **verdict(micro, floor_flops(work.sizes, work.batch))}
+    counted = {name: len(t) for name, t in times.items()}
+    found = verdict(micro, floor_flops(work.sizes, work.batch))
+    return {"far behind": far, "epochs": counted, **found}
 
 
 def verdict(micro: Mapping[str, float], flops: float) -> dict[str, Any]:
