@@ -7,7 +7,6 @@ floor that a step's time is compared with.
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -15,14 +14,14 @@ from fastmlp import get_num_threads
 from fastmlp.kernels.numba_cpu.intrinsics import at, lane_count, lanes
 from fastmlp.kernels.numba_cpu.jit import INTEGER, NOTHING, POINTER, family
 from fastmlp.kernels.numba_cpu.products import product
+from fastmlp.kernels.numba_cpu.team import run_team
 from fastmlp.kernels.numba_cpu.tiles import TILE_PANELS
 
 ROWS, LENGTH = 24, 96
 """Of a call, and the summed index: 18 KiB of weights, 9 of rows and 4.5 of results in float32 with
 AVX-512. With the 4 rows of one AVX2 tile the calls themselves took a tenth of the time."""
 REPEATS = 5_000
-"""About 10 ms a call on a fast core."""
-BRIEF_REPEATS = 1_000
+"""About 10 ms a call on a fast core; in the first 2 after a pause it may have half of its speed."""
 ROUNDS = 10
 
 
@@ -45,8 +44,8 @@ def tile_peak(dtype: str = "float32") -> dict[str, float]:
 
 
 def present_rate() -> float:
-    """The rate of all threads together at this moment, from a few milliseconds."""
-    return _rate("float32", get_num_threads(), BRIEF_REPEATS)
+    """The rate of all threads together at this moment."""
+    return _rate("float32", get_num_threads())
 
 
 def _rate(dtype: str, threads: int, repeats: int = REPEATS) -> float:
@@ -54,14 +53,15 @@ def _rate(dtype: str, threads: int, repeats: int = REPEATS) -> float:
     assert LENGTH % v == 0
     numbers = (TILE_PANELS + 1) * (ROWS + LENGTH + 1) * v + ROWS * LENGTH
     memories = [np.zeros(numbers + 64, dtype) for _ in range(threads)]
+    operations = 2 * ROWS * TILE_PANELS * v * LENGTH * repeats
+    rates: list[float] = []
 
-    def call(memory: np.ndarray) -> None:
-        place = -(-memory.ctypes.data // 64) * 64  # whole cache lines, as in a plan
-        repeat(place, ROWS, TILE_PANELS, LENGTH, repeats)
-
-    operations = 2 * ROWS * TILE_PANELS * v * LENGTH * repeats * threads
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(call, memories))  # starts the threads
+    def call(thread: int, _: int) -> float:
+        place = -(-memories[thread].ctypes.data // 64) * 64  # whole cache lines, as in a plan
         started = time.perf_counter()
-        list(pool.map(call, memories))
-        return operations / (time.perf_counter() - started) / 1e9
+        repeat(place, ROWS, TILE_PANELS, LENGTH, repeats)
+        rates.append(operations / (time.perf_counter() - started) / 1e9)
+        return 0.0
+
+    run_team(call, threads)  # on a core each
+    return sum(rates)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -162,10 +165,44 @@ class Company:
         self.again = min(2 * self.again, self.AGAIN) if slower else self.again
 
 
+_current_core: Callable[[], int] | None = (
+    getattr(ctypes.CDLL(None), "sched_getcpu", None) if sys.platform == "linux" else None
+)
+
+
+class _Cores:
+    """Lets every thread of a team begin on a core of its own.
+
+    Linux may wake a thread on the core of the one that wakes it, beside an idle one, and takes 4 ms
+    and more to move it. Meanwhile two threads that wait for each other are slower than one
+    (784-100-10, 100 rows: 600 us a step, not 240; every second call on two virtual cores).
+    """
+
+    def __init__(self) -> None:
+        self._taken: set[int] = set()
+        self._lock = threading.Lock()
+
+    def take(self) -> None:
+        """Take the core that the calling thread is on, or go to one that nobody has taken."""
+        if _current_core is None:
+            return
+        with self._lock:
+            core = _current_core()
+            if core in self._taken:
+                allowed = os.sched_getaffinity(0)
+                if free := allowed - self._taken:
+                    with suppress(OSError):  # not everywhere may a thread choose
+                        os.sched_setaffinity(0, free)
+                        os.sched_setaffinity(0, allowed)
+                    core = _current_core()
+            self._taken.add(core)
+
+
 class _Crew:
     """Threads that begin a call together, once it is known how many there are."""
 
     def __init__(self, call: Callable[[int, int], float], first: int, team: int):
+        self.cores = _Cores()
         self.result = 0.0
         self.error: BaseException | None = None
         self.members: list[threading.Thread] = []
@@ -189,6 +226,7 @@ class _Crew:
         self._ready.wait()
         try:
             if thread < self._size:
+                self.cores.take()
                 result = self._call(thread, self._size)
                 if thread == 0:
                     self.result = result
@@ -243,6 +281,7 @@ def _call_together(call: Callable[[int, int], float], team: int) -> float:
     """This thread is the first of the team."""
     crew = _Crew(call, 1, team)
     size = 1 + len(crew.members)
+    crew.cores.take()
     crew.begin(size)
     try:
         return call(0, size)
