@@ -1,12 +1,10 @@
-"""How the cost of an update grows, and a grid of shapes against the best peer.
+"""How the cost of an update grows with the width, the depth, the batch and the rows.
 
-    python benchmarks/bench_sweeps.py --only width depth batch rows precision threads
-    python benchmarks/bench_sweeps.py --only grid
+    python benchmarks/bench_sweeps.py
 
-Each sweep changes one thing. The grid was fixed before anything was measured: networks for tables,
-pictures and text vectors, narrow to wide, small to large batches, in turn with SGD and Adam. Every
-case checks parity and then times the contestants in turn; `fastmlp.cli.contest` says how, and when
-one that is far behind is timed no further.
+Each sweep changes one thing; precisions and threads are compared by width. Every case checks parity
+and then times the contestants in turn; `fastmlp.cli.contest` says how, and when one that is far
+behind is timed no further.
 """
 
 from __future__ import annotations
@@ -41,62 +39,6 @@ THREADS = (1, 2, 4, 8, 16)
 MIDDLE = (16, 64, 256, 1024)
 """Widths of the sweeps over precision and threads."""
 
-GRID: tuple[tuple[tuple[int, ...], int, str], ...] = (
-    # Logic and toys.
-    ((2, 4, 2), 1, "tanh"),
-    ((2, 8, 2), 16, "relu"),
-    ((3, 16, 16, 3), 8, "tanh"),
-    ((4, 10, 3), 10, "sigmoid"),
-    ((8, 32, 2), 64, "relu"),
-    ((10, 100, 5), 1, "relu"),
-    # Tables.
-    ((13, 32, 32, 3), 32, "relu"),
-    ((13, 64, 64, 3), 256, "tanh"),
-    ((20, 50, 50, 2), 20, "sigmoid"),
-    ((20, 100, 3), 200, "relu"),
-    ((28, 128, 64, 2), 512, "relu"),
-    ((28, 300, 300, 300, 2), 100, "tanh"),
-    ((30, 64, 32, 16, 2), 64, "relu"),
-    ((40, 200, 200, 8), 1000, "relu"),
-    ((54, 128, 128, 7), 128, "relu"),
-    ((54, 512, 512, 7), 4096, "relu"),
-    ((90, 256, 256, 256, 256, 10), 256, "relu"),
-    ((100, 31, 17), 63, "tanh"),
-    ((100, 33, 33, 33, 100), 65, "relu"),
-    ((127, 129, 5), 127, "sigmoid"),
-    # Small pictures.
-    ((64, 100, 10), 1, "relu"),
-    ((64, 100, 10), 32, "relu"),
-    ((64, 100, 10), 200, "tanh"),
-    ((64, 50, 50, 10), 16, "sigmoid"),
-    ((64, 256, 128, 10), 512, "relu"),
-    ((256, 256, 10), 64, "relu"),
-    ((400, 25, 10), 50, "sigmoid"),
-    # MNIST and its kin.
-    ((784, 15, 10), 10, "sigmoid"),
-    ((784, 30, 10), 10, "sigmoid"),
-    ((784, 64, 10), 32, "relu"),
-    ((784, 128, 10), 16, "relu"),
-    ((784, 128, 64, 10), 256, "relu"),
-    ((784, 200, 200, 10), 50, "tanh"),
-    ((784, 300, 100, 10), 32, "relu"),
-    ((784, 512, 512, 10), 128, "relu"),
-    ((784, 512, 256, 128, 10), 1024, "relu"),
-    ((784, 1000, 10), 500, "tanh"),
-    ((784, 1024, 1024, 10), 256, "relu"),
-    ((784, 2500, 1500, 1000, 10), 512, "relu"),
-    # Colour pictures, embeddings, many classes.
-    ((3072, 256, 10), 128, "relu"),
-    ((3072, 64, 64, 100), 32, "tanh"),
-    ((3072, 1024, 512, 10), 64, "relu"),
-    ((300, 128, 1000), 64, "relu"),
-    ((512, 512, 512), 256, "tanh"),
-    ((768, 768, 2), 32, "tanh"),
-    ((768, 3072, 768), 128, "relu"),
-    ((1024, 128, 20), 1, "relu"),
-    ((2000, 100, 4), 8, "sigmoid"),
-)
-
 
 class Case(NamedTuple):
     """A workload, who trains it, and what a plot's axis shows of it."""
@@ -127,7 +69,7 @@ def sized(sizes: tuple[int, ...], batch: int, activation: str, **more: Any) -> W
     return Workload(name, sizes, activation, batch, steps, **more)
 
 
-def _sweeps() -> Iterator[tuple[str, Case]]:
+def sweeps() -> Iterator[tuple[str, Case]]:
     for width in WIDTHS:
         yield f"width {width}", _swept((32, width, width, 10), 128, width)
     for depth in DEPTHS:
@@ -150,19 +92,6 @@ def _sweeps() -> Iterator[tuple[str, Case]]:
 
 def _swept(sizes: tuple[int, ...], batch: int, value: float) -> Case:
     return Case(sized(sizes, batch, "relu"), "sgd", value, everyone)
-
-
-def _grid() -> Iterator[tuple[str, Case]]:
-    for number, shape in enumerate(GRID):
-        optimizer = ("sgd", "adam")[number % 2]
-        single = shape[1] == 1  # at 0.05 single rows of 1024 inputs diverge
-        work = sized(*shape, rate=0.001 if single or optimizer == "adam" else 0.05)
-        yield f"grid {work.name} {optimizer}", Case(work, optimizer, number, everyone)
-
-
-def all_cases() -> dict[str, Case]:
-    """Name -> case."""
-    return dict([*_sweeps(), *_grid()])
 
 
 def result(case: Case, names: list[str], pace: Pace) -> dict[str, Any]:
@@ -192,16 +121,17 @@ def shown(name: str, found: Mapping[str, Any]) -> str:
     return f"{name}: {times_of(found)}; best peer / ours {found['best peer / ours']:.2f}"
 
 
-def main() -> None:
-    options = parser(__doc__)
+def measure(kind: str, cases: Iterator[tuple[str, Case]], about: str | None) -> None:
+    """Measure cases into the record of this name, as the command line asks for."""
+    options = parser(about)
     options.add_argument("--seconds", type=float, default=3.0, help="of rounds, each case")
     options.add_argument("--without", nargs="*", default=list(SLOW), help="names of peers")
     arguments = options.parse_args()
     names = [name for name in installed() if name not in arguments.without]
-    pace, found = Pace(arguments.seconds, probe=present_rate), all_cases()
+    pace, found = Pace(arguments.seconds, probe=present_rate), dict(cases)
     if arguments.quick:
         pace, found = BRIEF, {n: _small(case) for n, case in found.items()}
-    record = Cases("sweeps", arguments, {"seconds": arguments.seconds})
+    record = Cases(kind, arguments, {"seconds": arguments.seconds})
     for name in record.wanted(found):
         case = result(found[name], names, pace)
         record.add(name, case)
@@ -215,4 +145,4 @@ def _small(case: Case) -> Case:
 
 
 if __name__ == "__main__":
-    main()
+    measure("sweeps", sweeps(), __doc__)

@@ -106,7 +106,7 @@ def precision(record: Record) -> Any:
 def grid(record: Record) -> Any:
     """Best peer / ours of every shape of the grid, by the work of an update."""
     figure, axes = plt.subplots(figsize=(8, 3.8))
-    cases = cases_of(record, "grid")
+    cases = record["cases"].values()
     for name in dict.fromkeys(case["best peer"] for case in cases):
         some = [case for case in cases if case["best peer"] == name]
         # GFLOP/s times microseconds are thousands of operations.
@@ -144,7 +144,7 @@ def memory(record: Record) -> Any:
 PLOTS: Mapping[str, tuple[str, Callable[[Record], Any]]] = {
     "growth": ("sweeps", growth),
     "precision": ("sweeps", precision),
-    "grid": ("sweeps", grid),
+    "grid": ("grid", grid),
     "memory": ("memory", memory),
 }
 """Name -> record, function."""

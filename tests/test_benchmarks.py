@@ -25,7 +25,8 @@ WITHOUT = ("--without", *PEERS)
 
 SCRIPTS = {
     "bench_training": WITHOUT,
-    "bench_sweeps": (*WITHOUT, "--only", "width 2", "depth 1", "rows 1024", "precision", "2-4-2"),
+    "bench_sweeps": (*WITHOUT, "--only", "width 2", "depth 1", "rows 1024", "precision"),
+    "bench_grid": (*WITHOUT, "--only", "2-4-2"),
     "bench_threads": (*WITHOUT, "--only", "xor", "skdef"),
     "bench_neighbour": WITHOUT,
     "bench_predict": (),
@@ -139,11 +140,13 @@ def test_scripts_run_and_make_tables(script: str, report: Any, tmp_path: Path) -
 def test_plots_are_drawn_the_same_each_time(tmp_path: Path, report: Any) -> None:
     pytest.importorskip("numba")
     pytest.importorskip("matplotlib")
-    few = ("width 2", "width 4", "depth", "batch 1", "rows 1024", "precision", "threads", "2-4-2")
-    _run("bench_sweeps", "--quick", "--results", str(tmp_path), *WITHOUT, "--only", *few)
+    few = ("width 2", "width 4", "depth", "batch 1", "rows 1024", "precision", "threads")
+    brief = ("--quick", "--results", str(tmp_path), *WITHOUT, "--only")
+    _run("bench_sweeps", *brief, *few)
+    _run("bench_grid", *brief, "2-4-2")
     from plots import PLOTS, draw
 
-    plots = [name for name, (source, _) in PLOTS.items() if source == "sweeps"]
+    plots = [name for name, (source, _) in PLOTS.items() if source in ("sweeps", "grid")]
     first = {p.stem: p.read_bytes() for p in draw(tmp_path / "one", tmp_path)}
     again = {p.stem: p.read_bytes() for p in draw(tmp_path / "two", tmp_path)}
     assert list(first) == plots

@@ -188,6 +188,49 @@ def test_threads_change_no_bit_for_any_optimizer(rule: str, rng: np.random.Gener
 
 
 @pytest.mark.usefixtures("many_threads")
+@pytest.mark.parametrize("normalization", [None, "batch", "layer"])
+@pytest.mark.parametrize("batch", [1, 2, 3, 4, 5, 9])
+def test_a_team_shares_the_update_of_few_rows(
+    batch: int,
+    normalization: str | None,
+    rng: np.random.Generator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rule = Update("adam", (0.9, 0.99, 1e-8))
+    case = _Case(rng, "float32", _network("tanh", normalization, 0.2), rule)
+    alone = case.train(1, batch, 2)
+    teams: list[int] = []
+
+    def noted(company: team.Company, size: int, guess: float) -> None:
+        teams.append(size)
+        begin(company, size, guess)
+
+    begin = team.Company.begin
+    monkeypatch.setattr(team.Company, "begin", noted)
+    for threads in (2, 3, 5, 9):
+        for one, many in zip(alone, case.train(threads, batch, 2), strict=True):
+            np.testing.assert_array_equal(one, many)
+        assert max(teams) == min(threads, steps.MOST_FOR_FEW)
+        teams.clear()
+
+
+def test_a_thread_that_would_only_wait_is_not_asked() -> None:
+    """Cores share the update of few rows, but not their pass."""
+    layers = tuple(Layer(i, o, "tanh") for i, o in ((784, 512), (512, 512), (512, 10)))
+    network = Network(layers, "squared_error")
+    for rule in (Update("adam", (0.9, 0.999, 1e-8)), Update("sgd")):
+        plan = BACKEND.make_plan(network, rule, "float32", 4)
+        plan.threads = 4
+        for rows in (1, 3, 4):
+            assert steps._team(plan, rows, 1000, 3, updates=True) == 4
+            assert steps._team(plan, rows, 1000, 3) == (4 if rows == 4 else 1)
+            assert steps._team(plan, rows, 1000, 1) == (4 if rows == 4 else 1)
+    small = BACKEND.make_plan(Network((Layer(20, 10, "tanh"),), "squared_error"), rule, "float32")
+    small.threads = 4
+    assert steps._team(small, 1, 10**6, 3, updates=True) == 1
+
+
+@pytest.mark.usefixtures("many_threads")
 @pytest.mark.parametrize("weights", [False, True])
 def test_a_team_that_breaks_up_changes_no_bit(
     weights: bool, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch

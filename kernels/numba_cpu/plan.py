@@ -25,7 +25,7 @@ from .room import Allocator, aligned, places
 from .sharing import Items
 from .team import Company
 from .tiles import TILE_PANELS
-from .work import LONG, heft, padded
+from .work import LONG, heft, padded, update_work
 
 
 class Plan:
@@ -51,6 +51,7 @@ class Plan:
         self.team = 0
         self.flops = 6 * sum(layer.inputs * layer.columns for layer in network.layers)
         self.heft = heft(network, self.dtype)
+        self.update_work = self.flops / 6 * update_work(rule)
         weights = max(layer.inputs * layer.columns for layer in network.layers)
         wide = BEYOND_THE_CACHE <= weights < fields.TOO_WIDE
         self.block = fields.WIDE_BLOCK if wide else fields.BLOCK

@@ -56,8 +56,9 @@ def run_job(job, m, t, f, flags, thread, team):
 _SHORTCUTS = {NARROW: train_narrow, ONLINE: train_online}
 
 SMALL, LARGE = 9e5, 6e7
-"""Multiply-adds of a batch (twice) below which a second thread costs more than it brings, and from
-which on it pays; between them `Company` finds out, for it depends on the machine."""
+"""Multiply-adds of a batch (twice), and what its update counts as, below which a second thread
+costs more than it brings, and from which on it pays; between them `Company` finds out, for it
+depends on the machine."""
 
 USUAL = 1e11
 """Twice the multiply-adds that a thread does in a second: a guess for the first batches."""
@@ -67,12 +68,19 @@ WORTH_A_THREAD = 5e7
 """The same of a whole call: starting threads takes about as long as 1e7."""
 
 
-def _team(plan: Plan, rows: int, batches: int, passes: int) -> int:
+FEW_ROWS, MOST_FOR_FEW = 4, 8
+"""Rows below which one thread has them all, so that only gradients and updates are shared; and
+threads for batches of less than 8 rows a thread, at most (a guess: two were measured)."""
+
+
+def _team(plan: Plan, rows: int, batches: int, passes: int, updates: bool = False) -> int:
     """How many threads share a call. A rule, not a stopwatch; no bit depends on it."""
-    work = plan.flops * rows * passes / 3
-    if plan.threads == 1 or work < SMALL or work * batches < WORTH_A_THREAD:
+    update = plan.update_work if updates else 0.0
+    whole = plan.flops * rows * passes / 3 + update
+    shared = whole if rows >= FEW_ROWS else plan.flops * rows * (passes - 2) / 3 + update
+    if plan.threads == 1 or shared < max(SMALL, whole / 2) or whole * batches < WORTH_A_THREAD:
         return 1
-    return min(plan.threads, int(work / (SMALL / 2)), max(1, rows // 8))
+    return min(plan.threads, int(shared / (SMALL / 2)), max(rows // 8, MOST_FOR_FEW))
 
 
 WINDOW = 8_000_000
@@ -234,7 +242,7 @@ def train_steps(
     with plan.lock:
         rows = min(batch, len(data.X))
         way = way_of(plan, rows, data.w)
-        team = _team(plan, rows, count, 3) if way == TRAIN else 1
+        team = _team(plan, rows, count, 3, updates=True) if way == TRAIN else 1
         plan.reserve(rows, team)
         plan.items.deal(plan.table, rows, team)
         _bind(plan, data.X, data.T, data.w)
