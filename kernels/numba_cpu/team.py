@@ -187,15 +187,13 @@ class _Cores:
         if _current_core is None:
             return
         with self._lock:
-            core = _current_core()
-            if core in self._taken:
-                allowed = os.sched_getaffinity(0)
-                if free := allowed - self._taken:
-                    with suppress(OSError):  # not everywhere may a thread choose
+            if _current_core() in self._taken:
+                with suppress(OSError):  # not everywhere may a thread choose
+                    allowed = os.sched_getaffinity(0)
+                    if free := allowed - self._taken:
                         os.sched_setaffinity(0, free)
                         os.sched_setaffinity(0, allowed)
-                    core = _current_core()
-            self._taken.add(core)
+            self._taken.add(_current_core())
 
 
 class _Crew:
