@@ -40,7 +40,7 @@ def _name(rule: Any) -> str:
 @pytest.fixture(params=[1, 2, 3])
 def team(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """Threads that share all calls."""
-    monkeypatch.setattr(steps, "_team", lambda *_: request.param)
+    monkeypatch.setattr(steps, "_team", lambda *_, **__: request.param)
     return int(request.param)
 
 
