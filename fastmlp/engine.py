@@ -18,9 +18,9 @@ import numpy as np
 from . import devices, kernels, metrics
 from .architecture import threshold
 from .choices import numbers_of
-from .generators import Random
+from .generators import Random, lock_of
 from .kernels.contract import Array, Backend, Data, Network, Order, Plan, State, check_rule
-from .kernels.forks import tell_after_fork
+from .kernels.forks import hold_while_forking, tell_after_fork
 from .kernels.interrupts import deferred, held_back
 from .kernels.layout import length, parameter_segments, running_segments
 from .kernels.reference import UPDATES
@@ -85,6 +85,7 @@ class Engine:
         self._kernels: Backend | None = None
         self._new_locks()
         tell_after_fork(self)
+        hold_while_forking(self)
         self._warm = False
 
     def _new_locks(self) -> None:
@@ -101,6 +102,11 @@ class Engine:
             self._drop_plan()
             self._state = None
         self._new_locks()
+
+    def foreign_locks(self) -> list[Any]:
+        """The generator's: a child whose parent drew at that moment could never draw again."""
+        lock = lock_of(self.rng)
+        return [] if lock is None else [lock]
 
     # Who owns the numbers
 

@@ -96,6 +96,12 @@ def decode(record: Any) -> Random:
         raise ValueError(f"generator: its kind and state can't be restored ({error})") from error
 
 
+def lock_of(rng: Random) -> Any:
+    """The lock that a generator's draws hold, or None where it has none."""
+    bits = rng._bit_generator if isinstance(rng, np.random.RandomState) else rng.bit_generator
+    return getattr(bits, "lock", None)
+
+
 def state_of(rng: Random) -> Any:
     """Copy a generator's state, for `rewind`."""
     if isinstance(rng, np.random.RandomState):

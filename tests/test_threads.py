@@ -304,6 +304,36 @@ print("whole")
 
 
 @fork
+@pytest.mark.parametrize("kind", ["default_rng", "RandomState"])
+def test_a_fork_waits_for_a_draw(kind: str) -> None:
+    """NumPy's generators have locks; a child can't make them anew."""
+    code = f"""
+net = MLP((20, 8, 3), backend="numba", seed=np.random.{kind}(3))
+source = net._engine.rng
+bits = source.bit_generator if hasattr(source, "bit_generator") else source._bit_generator
+drawing, forked = threading.Event(), []
+
+def draw():
+    with bits.lock:
+        drawing.set()
+        time.sleep(0.3)
+        forked.append(time.perf_counter())
+
+thread = threading.Thread(target=draw)
+thread.start()
+drawing.wait()
+assert in_child(lambda: len(net.fit(X, y, epochs=1)) == 1) == 0
+assert forked
+thread.join()
+net.fit(X, y, epochs=1)  # and the parent has let it go
+with bits.lock:  # held by the one that forks, as in a draw whose callback forks
+    assert in_child(lambda: len(net.fit(X, y, epochs=1)) == 1) == 0
+print("drawn")
+"""
+    assert run(SETUP + code, timeout=60).split() == ["drawn"]
+
+
+@fork
 def test_a_fork_waits_for_a_compilation() -> None:
     """A child that was forked amid one would wait for its end without end."""
     code = """
