@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import devices, kernels, metrics
+from . import devices, generators, kernels, metrics
 from .architecture import threshold
 from .choices import numbers_of
-from .generators import Random, lock_of
+from .generators import Random
 from .kernels.contract import Array, Backend, Data, Network, Order, Plan, State, check_rule
 from .kernels.forks import hold_while_forking, tell_after_fork
 from .kernels.interrupts import deferred, held_back
@@ -105,8 +105,7 @@ class Engine:
 
     def foreign_locks(self) -> list[Any]:
         """The generator's: a child whose parent drew at that moment could never draw again."""
-        lock = lock_of(self.rng)
-        return [] if lock is None else [lock]
+        return generators.locks_of(self.rng)
 
     # Who owns the numbers
 
@@ -353,27 +352,23 @@ class Engine:
         outputs = devices.on_host(self.forward(X, self.targets.kind == "classes"))
         return devices.beside(X, self.targets.decode(outputs, threshold(self.network)))
 
-    def forward_few(self, X: Array) -> Array | None:
-        """Return outputs of a few rows, or None where they must go the long way, `forward`.
-
-        X is contiguous and of the network's dtype, and nobody has looked for NaN.
-        """
-        return self._few(X, False)
-
     def predict_few(self, X: Array) -> Array | None:
-        """Return predictions; see `forward_few`."""
+        """Return predictions of a few rows; see `few`."""
         classes = self.targets.kind == "classes"
-        answer = self._few(X, classes)
+        answer = self.few(X, classes)
         if classes or answer is None:
             return answer
         return self.targets.decode(answer, threshold(self.network))
 
-    def _few(self, X: Array, classes: bool) -> Array | None:
-        predict_few = self.kernels().predict_few
+    def few(self, X: Array, classes: bool = False) -> Array | None:
+        """Return outputs or classes of a few rows, or None where they must go the long way.
+
+        X is contiguous and of the network's dtype, and nobody has looked for NaN.
+        """
+        kernel = self.kernels().predict_few
         with self._lock:
-            if predict_few is None or self._plan is None:
-                return None
-            return predict_few(self._plan, X, classes)
+            plan = self._plan
+            return None if kernel is None or plan is None else kernel(plan, X, classes)
 
     def data_loss(self, data: Data) -> float:
         """Return the loss without penalties, summed in float64."""

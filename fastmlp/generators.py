@@ -96,10 +96,11 @@ def decode(record: Any) -> Random:
         raise ValueError(f"generator: its kind and state can't be restored ({error})") from error
 
 
-def lock_of(rng: Random) -> Any:
-    """The lock that a generator's draws hold, or None where it has none."""
+def locks_of(rng: Random) -> list[Any]:
+    """The lock that a generator's draws hold; none where it is of another kind."""
     bits = rng._bit_generator if isinstance(rng, np.random.RandomState) else rng.bit_generator
-    return getattr(bits, "lock", None)
+    lock = getattr(bits, "lock", None)
+    return [] if lock is None else [lock]
 
 
 def state_of(rng: Random) -> Any:

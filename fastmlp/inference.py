@@ -50,7 +50,7 @@ class Predictor:
 
     def forward(self, X: Any) -> Array:
         """Return (rows, outputs) after the output activation."""
-        answer = self._engine.forward_few(X) if need_no_copy(self._engine, X) else None
+        answer = self._engine.few(X) if need_no_copy(self._engine, X) else None
         return self._engine.forward(self._rows(X), False) if answer is None else answer
 
     def predict(self, X: Any) -> Array:
