@@ -5,7 +5,7 @@
 
 Each peer trains the same epochs from the same weights; after three steps their weights must agree,
 then whole epochs are timed in turn. Microseconds a step, medians. Epochs count before which the
-machine was quiet: a few milliseconds of the kernels' register tile on all cores were as fast as
+machine was quiet: ten milliseconds of the kernels' register tile on all cores were as fast as
 ever. The floor of a step is its multiplications and additions at the rate of that tile, which is
 measured in the same run.
 """

@@ -47,8 +47,8 @@ def _tell_all() -> None:
 
 
 def _hold() -> None:
-    locks = {id(lock): lock for thing in list(_users) for lock in thing.foreign_locks()}
     _held.locks = []
+    locks = {id(lock): lock for thing in list(_users) for lock in thing.foreign_locks()}
     for _, lock in sorted(locks.items()):  # two threads may fork at once
         lock.acquire()
         _held.locks.append(lock)
