@@ -16,6 +16,7 @@ if kernels.available()["numba"] is not None:
 
 from numba.core import types
 from numba.core.errors import TypingError
+from numba.core.types.functions import BaseFunction
 
 from fastmlp.kernels.numba_cpu import inference, jit, native, objects
 
@@ -165,6 +166,39 @@ def test_kernels_link_in_any_order(first: str, tmp_path: Path) -> None:
 
 
 CALLS = (jit.INTEGER, (jit.POINTER, jit.INTEGER))
+
+
+def test_helpers_can_be_optimized_in_full_after_a_light_time() -> None:
+    """A kernel that wants it gets the same function, whoever has linked the helper before."""
+
+    @jit.inline
+    def squared(x):  # type: ignore[no-untyped-def]
+        return x * x
+
+    @jit.inline
+    def sum_of_squares(x):  # type: ignore[no-untyped-def]
+        total = 0
+        for i in range(8):
+            total += squared(x + i)
+        return total
+
+    made = {}
+    for name, thorough in (("light", False), ("full", True), ("again", True)):
+        symbol = f"fastmlp_test_{name}"
+        wanted = (types.int64,), types.int64, symbol
+        made[symbol] = native.compiled(sum_of_squares.py_func, *wanted, thorough=thorough)
+    for address in objects.link(made).values():
+        call = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(address)
+        assert call(3) == sum((3 + i) ** 2 for i in range(8))
+
+
+def test_numba_forgets_types_outside_of_our_compiling() -> None:
+    """Others may teach its functions new ones meanwhile."""
+    before = BaseFunction.get_call_type
+    with pytest.raises(TypingError):
+        _kernel(lambda x: x.nobody_has_this, "fastmlp_test_fails")
+    _kernel(lambda x: x + 1, "fastmlp_test_compiles")
+    assert BaseFunction.get_call_type is before
 
 
 @pytest.mark.skipif(os.name != "posix", reason="rights are POSIX's")

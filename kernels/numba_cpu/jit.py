@@ -199,7 +199,11 @@ class Family:
         wanted = self.signature(real)
         with deferred():  # inside of LLVM's callbacks KeyboardInterrupt would be lost
             made = native.compiled(
-                self.function, wanted.args, wanted.return_type, self.symbol(real)
+                self.function,
+                wanted.args,
+                wanted.return_type,
+                self.symbol(real),
+                thorough=self.on_demand,
             )
             self.compiled.add(dtype)
             if path is not None:
