@@ -26,6 +26,7 @@ if kernels.available()["numba"] is not None:
 import numba
 
 from fastmlp.kernels.numba_cpu import fields, intrinsics, jit, keeping, steps
+from fastmlp.kernels.numba_cpu.calls import address
 
 BACKEND = kernels.load("numba")
 BATCH, COUNT = 8, 4
@@ -316,3 +317,18 @@ def test_a_large_network_goes_back_to_where_a_diverging_epoch_began(
             assert all(np.array_equal(a, b) for a, b in zip(before, net.snapshot(), strict=True))
     finally:
         set_num_threads(None)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(12.0).reshape(3, 4)[1:, ::2],
+        np.arange(5)[2:],
+        np.zeros(0),
+        np.frombuffer(b"12345678", np.uint8)[3:],
+        np.array(3.0),
+        np.arange(6).view(np.matrix),
+    ],
+)
+def test_the_address_of_an_array_is_that_of_its_first_number(array: np.ndarray) -> None:
+    assert address(array) == array.ctypes.data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -25,6 +26,15 @@ def destination(array: Array) -> Iterator[Array]:
     copy = np.ascontiguousarray(array)
     yield copy
     array[...] = copy
+
+
+def address(array: Array) -> int:
+    """Address of an array's first number: what C's PyArrayObject has behind the object's head.
+
+    ``array.ctypes.data`` takes 1.4 us where this takes 0.2, and each call of `train_steps` needs
+    five: with 150 rows they were a twelfth of what an epoch spends outside of the kernels.
+    """
+    return ctypes.c_size_t.from_address(id(array) + object.__basicsize__).value
 
 
 def leading(arrays: Sequence[Array], place: int) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..contract import Array, Data, Order
 from . import fields
+from .calls import address
 from .columns import spread_running
 from .inference import infer_few, infer_team
 from .intrinsics import pointer_to, restore_tiny, tiny_to_zero
@@ -138,14 +139,14 @@ def _whole(plan: Plan, job: int, team: int, long: bool) -> float:
 
 def _bind(plan: Plan, X_: Array, T: Array | None, w: Array | None) -> None:
     table = plan.table
-    table[fields.X], table[fields.ROWS] = X_.ctypes.data, len(X_)
+    table[fields.X], table[fields.ROWS] = address(X_), len(X_)
     table[fields.ROW_KIND] = kind_of(X_.dtype, plan.dtype)
     table[fields.ROW_BYTES] = X_.shape[1] * X_.itemsize
     table[fields.LABELS] = table[fields.DENSE] = table[fields.SAMPLE_WEIGHTS] = 0
     if T is not None:
-        table[fields.LABELS if T.ndim == 1 else fields.DENSE] = T.ctypes.data
+        table[fields.LABELS if T.ndim == 1 else fields.DENSE] = address(T)
     if w is not None:
-        table[fields.SAMPLE_WEIGHTS] = w.ctypes.data
+        table[fields.SAMPLE_WEIGHTS] = address(w)
     table[fields.ORDER] = fields.ORDERS["sequence"]
 
 
@@ -186,7 +187,7 @@ def _infer(plan: Plan, out: Array, X_: Array, T: Array | None, mode: int) -> Non
         plan.reserve(plan.block, team)
         _bind(plan, X_, T, None)
         plan.table[fields.OUT], plan.table[fields.MODE], plan.table[fields.TRAINING] = (
-            out.ctypes.data,
+            address(out),
             mode,
             fields.EVALUATION,
         )
@@ -222,7 +223,7 @@ def update(plan: Plan, gradient: Array, rate: float, step: int) -> None:
     with plan.lock:
         plan.about_to_move()
         plan.load_gradient(gradient)
-        plan.table[fields.RATES], plan.table[fields.STEP] = rates.ctypes.data, step
+        plan.table[fields.RATES], plan.table[fields.STEP] = address(rates), step
         _run(plan, APPLY, 1)
 
 
@@ -248,7 +249,7 @@ def train_steps(
         _bind(plan, data.X, data.T, data.w)
         table = plan.table
         table[fields.ORDER], table[fields.ORDER_KEY] = fields.ORDERS[order.kind], signed(order.key)
-        table[fields.INDEX] = order.listed.ctypes.data if order.listed is not None else 0
+        table[fields.INDEX] = address(order.listed) if order.listed is not None else 0
         table[fields.BATCH_ROWS], table[fields.KEY] = batch, signed(key)
         table[fields.TRAINING], table[fields.WINDOW] = fields.UPDATING, WINDOW
         table[fields.PATIENCE] = PATIENCE
@@ -264,8 +265,8 @@ def train_steps(
             part = 1 if long and len(plan.running_numbers()) else part
             table[fields.FIRST], table[fields.COUNT] = first + done, part
             table[fields.STEP], table[fields.DONE] = step + made, part
-            table[fields.RATES] = rates.ctypes.data + made * rates.itemsize
-            table[fields.LOSSES_OUT] = losses.ctypes.data + done * losses.itemsize
+            table[fields.RATES] = address(rates) + made * rates.itemsize
+            table[fields.LOSSES_OUT] = address(losses) + done * losses.itemsize
             started = time.perf_counter()
             made += _train_part(plan, way, size, long)
             seconds = time.perf_counter() - started
@@ -283,7 +284,7 @@ def _train_part(plan: Plan, way: int, size: int, long: bool) -> int:
     first = fields.NUMBERS + len(plan.network.layers) * fields.LAYER_NUMBERS + fields.LOOKED
     looked = plan.numbers[first : first + size * fields.THREAD_NUMBERS : fields.THREAD_NUMBERS]
     plan.looked, looked[:] = False, np.nan
-    plan.table[fields.KEPT] = plan.backup.numbers.ctypes.data if plan.backup.due else 0
+    plan.table[fields.KEPT] = address(plan.backup.numbers) if plan.backup.due else 0
     try:
         made = int(_run(plan, way, size, long))
     finally:  # another signal's handler may raise when all is done
