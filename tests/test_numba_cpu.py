@@ -308,34 +308,6 @@ def test_company_tries_both_ways_and_keeps_the_faster(alone: float, together: fl
     assert company.next_part(2, 20_000, True)[0] == 1
 
 
-def test_a_short_part_does_not_decide_about_company() -> None:
-    """What an epoch has left may be one batch, and something may have come between."""
-    company = team.Company()
-    company.begin(2, 1e-5)
-    took = {1: 2e-5, 2: 1e-5}
-    for _ in range(2):
-        size, part = company.next_part(2, 20_000, True)
-        company.learn(2, size, part, part, part * took[size])
-    assert company.next_part(2, 20_000, True)[0] == 2
-    for size, seconds in ((2, 4e-4), (1, 1e-6), (2, 4e-4)):
-        company.learn(2, size, 1, 1, seconds)
-        assert company.next_part(2, 20_000, True)[0] == 2
-
-
-@pytest.mark.parametrize(("alone", "together"), [(1e-5, 3e-5), (3e-5, 1e-5)])
-def test_short_parts_decide_about_company_together(alone: float, together: float) -> None:
-    """As in a network whose epochs take 2 ms."""
-    company = team.Company()
-    took, batches = {1: alone, 2: together}, {1: 0, 2: 0}
-    for _ in range(2000):
-        company.begin(2, alone)
-        size, part = company.next_part(2, 60, True)
-        company.learn(2, size, part, part, part * took[size])
-        batches[size] += part
-    faster = min(took, key=took.__getitem__)
-    assert 0 < batches[3 - faster] < 0.05 * sum(batches.values())
-
-
 def test_same_bits_on_repeat(rng: np.random.Generator) -> None:
     case = _Case(rng, "float32", _network("relu", "batch", 0.3), Update("adam", (0.9, 0.99, 1e-8)))
     for one, two in zip(case.train(1), case.train(1), strict=True):

@@ -119,14 +119,12 @@ class Company:
         self.again = self.SOON
         self.seconds: dict[int, float] = {}
         self.due: dict[int, float] = {}
-        self.trial: dict[int, tuple[float, int]] = {}
         self.worked = 0.0
 
     def begin(self, team: int, guess: float) -> None:
         """A call of batches that take about `guess` seconds comes; what is known may not hold."""
         if self.kind != (team, guess):
-            self.kind, self.again = (team, guess), self.SOON
-            self.seconds, self.due, self.trial = {}, {}, {}
+            self.kind, self.again, self.seconds, self.due = (team, guess), self.SOON, {}, {}
 
     def next_part(self, team: int, batches: int, doubtful: bool) -> tuple[int, int]:
         """Threads of the next part of a call, and its batches at most."""
@@ -159,15 +157,9 @@ class Company:
             again = now - self.until < self.LONGEST
             self.pause = min(2 * self.pause, self.LONGEST) if again else self.SHORTEST
             self.until, self.due[size] = now + self.pause, self.worked
-            self.trial.pop(size, None)
             return
         short = size > 1 and seconds < 2 * self.TRIAL
-        before, batches = self.trial.pop(size, (0.0, 0))
-        seconds, done = before + seconds * (self.ALLOWANCE if short else 1.0), batches + done
-        if seconds < self.TRIAL / 2:  # an epoch's last batch may have taken four times as long
-            self.trial[size] = seconds, done
-            return
-        self.seconds[size] = seconds / done
+        self.seconds[size] = seconds / done * (self.ALLOWANCE if short else 1.0)
         slower = self.seconds[size] > self.seconds.get(team + 1 - size, math.inf)
         self.due[size] = self.worked + (self.again if slower else self.AGAIN)
         self.again = min(2 * self.again, self.AGAIN) if slower else self.again
