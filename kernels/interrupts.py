@@ -38,7 +38,7 @@ def held_back() -> list[int] | None:
 
 
 class _Deferred:
-    """What `deferred` gives; a generator with `contextmanager` takes 3 us, this one 1."""
+    """What `deferred` gives; as a generator its four turns took 7 us of an epoch of 150 rows."""
 
     __slots__ = ("_note",)
 

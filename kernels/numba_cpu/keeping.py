@@ -106,7 +106,7 @@ def copy_numbers(goal: Array, source: Array, threads: int) -> None:
 def all_finite(numbers: Array, threads: int) -> bool:
     """Whether all numbers are finite."""
     if len(numbers) < FEW:
-        return b"\0" not in np.isfinite(numbers).tobytes()  # 0.6 us; all() takes 2
+        return bool(np.isfinite(numbers).all())
     totals: list[float] = []
 
     def add(part: slice) -> None:
