@@ -274,11 +274,29 @@ def test_company_waits_longer_after_each_break() -> None:
     assert pauses[-1] == company.LONGEST
     company.learn(2, 1, 1, 1, 0.01)
     size, part = company.next_part(2, 1000, False)
-    assert (size, company.LONGEST / 0.01 * 0.5 < part <= company.LONGEST / 0.01) == (1, True)
-    company.until = 0.0
+    assert (size, company.LONGEST / 0.01 - 2 <= part <= company.LONGEST / 0.01) == (1, True)
+    company.until = company.worked
     assert company.next_part(2, 100, False) == (2, 100)
     company.learn(2, 2, 100, 99, 2 * company.LONGEST)
     assert company.pause == company.SHORTEST
+
+
+def test_company_waits_for_work_and_not_for_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls far apart learn from each other: by the clock each would begin anew to try."""
+    company = team.Company()
+    company.begin(2, 1e-3)
+    tries = 0
+    for call in range(50):
+        monkeypatch.setattr("time.perf_counter", lambda call=call: 1000.0 * call)
+        done = 0
+        while done < 80:
+            size, part = company.next_part(2, 80 - done, False)
+            made = part if size == 1 else min(part, 2)
+            company.learn(2, size, part, made, 1e-3 * made if size == 1 else 0.02)
+            tries += size == 2
+            done += made
+    assert tries < 20
+    assert company.pause == company.LONGEST
 
 
 @pytest.mark.parametrize("size", [1, 2])
@@ -286,7 +304,7 @@ def test_company_learns_nothing_from_a_part_that_was_left_at_once(size: int) -> 
     company = team.Company()
     company.begin(2, 1e-3)
     company.learn(2, size, 10, 0, 0.5)
-    assert (company.seconds, company.due, company.until) == ({}, {}, 0.0)
+    assert (company.seconds, company.due, company.until) == ({}, {}, -math.inf)
 
 
 @pytest.mark.parametrize(("alone", "together"), [(1e-5, 3e-5), (1e-3, 6e-4)])
