@@ -25,8 +25,8 @@ from .kernels.interrupts import deferred, held_back
 from .kernels.layout import length, parameter_segments, running_segments
 from .kernels.reference import UPDATES
 from .optimizers import Optimizer
-from .schedules import rate_at
-from .sparse import SparseRows, blocks
+from .schedules import ComingRates
+from .sparse import SparseRows, blocks, dense_batches
 from .targets import Targets
 from .threads import get_num_threads
 
@@ -87,6 +87,7 @@ class Engine:
         tell_after_fork(self)
         hold_while_forking(self)
         self._warm = False
+        self._rates = ComingRates()
 
     def _new_locks(self) -> None:
         self._lock = threading.RLock()
@@ -220,7 +221,7 @@ class Engine:
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles hold the numbers, not the plan."""
         self.state()
-        left = ("_lock", "_alone", "_plan", "_kernels")
+        left = ("_lock", "_alone", "_plan", "_kernels", "_rates")
         return {name: value for name, value in self.__dict__.items() if name not in left}
 
     def __setstate__(self, fields: dict[str, Any]) -> None:
@@ -268,7 +269,7 @@ class Engine:
                 if self.before_batch is not None:
                     self.before_batch(place)
                 if sparse:
-                    block = _dense_batches(data, order, place * batch, len(part) * batch)
+                    block = dense_batches(data, order, place * batch, len(part) * batch)
                     self._steps(part, block, Order("sequence"), batch, 0, left)
                 else:
                     self._steps(part, data, order, batch, place, left)
@@ -289,11 +290,8 @@ class Engine:
             self._stepping = False
 
     def rates(self, count: int) -> Array:
-        """The learning rates of the next `count` updates."""
-        rate = self.optimizer.learning_rate
-        if not callable(rate) or getattr(rate, "by_epoch", False):
-            return np.full(count, rate_at(rate, self.steps, self.epochs))
-        return np.array([rate_at(rate, self.steps + i, self.epochs) for i in range(count)])
+        """The learning rates of the next `count` updates; nobody may change them."""
+        return self._rates.take(self.optimizer.learning_rate, count, self.steps, self.epochs)
 
     def warm_up(self) -> float:
         """Compile what is not compiled yet; return the seconds that it took, 0 for nothing."""
@@ -321,6 +319,10 @@ class Engine:
         """Whether parameters, slots and running statistics are all finite numbers."""
         with self._lock:
             return self._built().finite()
+
+    def total(self, losses: Array) -> float:
+        """Sum of the losses (n,) of batches; infinities and NaN may be among them."""
+        return self._built().total(losses)
 
     def gradient(self, X: Array, T: Array, w: Array | None, training: bool) -> tuple[float, Array]:
         """Return the loss, penalties in, and its canonical gradient."""
@@ -390,11 +392,3 @@ class Engine:
         # A copy: metrics may be code of the user's, and kernels index with these numbers.
         labels = self.targets.labels(data.T).copy()
         return metrics.compute(chosen, labels, devices.on_host(self.predict(data.X)))
-
-
-def _dense_batches(data: Data, order: Order, start: int, count: int) -> Data:
-    """Make the rows at some places of an order (no keyed one) dense."""
-    X: Any = data.X
-    listed = np.arange(len(X)) if order.listed is None else order.listed
-    rows = listed[start : start + count]
-    return Data(X.dense(rows), data.T[rows], None if data.w is None else data.w[rows])

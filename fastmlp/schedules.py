@@ -12,7 +12,10 @@ import math
 from collections.abc import Mapping
 from typing import ClassVar, Protocol, runtime_checkable
 
+import numpy as np
+
 from . import checks
+from .kernels.contract import Array
 
 
 @runtime_checkable
@@ -312,6 +315,25 @@ def rate_at(rate: float | Schedule, step: int, epoch: int) -> float:
     if not callable(rate):
         return rate
     return checks.number(rate(step, epoch), "learning_rate at this step", low=0)
+
+
+class ComingRates:
+    """The rates of the next updates; where they are all the same, they are kept for the next call.
+
+    To fill 20,000 numbers anew for each epoch of 12 ms took 0.3 % of that.
+    """
+
+    def __init__(self) -> None:
+        self._same = np.zeros(0)
+
+    def take(self, rate: float | Schedule, count: int, step: int, epoch: int) -> Array:
+        """Return `count` rates from update number `step` on; nobody may change them."""
+        if callable(rate) and not getattr(rate, "by_epoch", False):
+            return np.array([rate_at(rate, step + i, epoch) for i in range(count)])
+        value = rate_at(rate, step, epoch)
+        if len(self._same) < count or self._same[0] != value:
+            self._same = np.full(count, value)
+        return self._same[:count]
 
 
 def _positive(record: object, name: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .kernels.contract import Array
+from .kernels.contract import Array, Data, Order
 
 BLOCK_BYTES = 1 << 22
 """Dense bytes of a block: it should stay in the cache between its making and its use."""
@@ -58,3 +58,11 @@ def as_array(X: Any) -> Array:
     """Say that this may stand where the types ask for an array: sparse rows, checked rows."""
     rows: Array = X
     return rows
+
+
+def dense_batches(data: Data, order: Order, start: int, count: int) -> Data:
+    """Make the rows at some places of an order (no keyed one) dense."""
+    X: Any = data.X
+    listed = np.arange(len(X)) if order.listed is None else order.listed
+    rows = listed[start : start + count]
+    return Data(X.dense(rows), data.T[rows], None if data.w is None else data.w[rows])

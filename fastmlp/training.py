@@ -183,7 +183,7 @@ def _epoch(net: Any, engine: Engine, job: Job, order: Order, history: History) -
     losses = np.zeros(-(-job.rows // job.batch))
     try:
         rate = _slices(net, engine, job, order, losses, history)
-        loss = _epoch_loss(losses, job)
+        loss = math.nan if rate is None else _epoch_loss(engine, losses, job)
         finite = math.isfinite(loss) and engine.finite()
     except KeyboardInterrupt:
         _keep_finite(engine, before)
@@ -249,13 +249,13 @@ def _wants_to_stop(job: Job, history: History, net: Any) -> bool:
     return any(answers)  # a list: every callback is asked, also after one has said yes
 
 
-def _epoch_loss(losses: Array, job: Job) -> float:
+def _epoch_loss(engine: Engine, losses: Array, job: Job) -> float:
     """Average of the batch losses by rows, or their sum."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        if job.summed or len(losses) == 1:
-            return float(losses.sum())
-        last = job.rows - (len(losses) - 1) * job.batch
-        return float((losses[:-1].sum() * job.batch + losses[-1] * last) / job.rows)
+    if job.summed or len(losses) == 1:
+        return engine.total(losses)
+    last = job.rows - (len(losses) - 1) * job.batch
+    whole = engine.total(losses[:-1]) * job.batch
+    return (whole + float(losses[-1]) * last) / job.rows
 
 
 def _divergence(engine: Engine, epoch: int, loss: float) -> str:

@@ -178,6 +178,9 @@ class Plan(Protocol):
     def finite(self) -> bool:
         """Whether parameters, slots and running statistics are all finite numbers."""
 
+    def total(self, losses: Array) -> float:
+        """The sum of losses (n,), float64; infinities and NaN may be among them."""
+
 
 class Backend(Protocol):
     """The attributes of a backend module."""

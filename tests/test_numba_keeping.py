@@ -93,7 +93,7 @@ def test_the_first_update_saves_all_that_it_moves(
 
 
 @pytest.mark.parametrize("rows", [1, BATCH])
-def test_ways_without_items_copy_before_they_move(rows: int, rng: np.random.Generator) -> None:
+def test_ways_without_items_save_and_look_too(rows: int, rng: np.random.Generator) -> None:
     """Narrow, and row by row."""
     rule, net = Update("sgd", ()), network("cross_entropy", "tanh", output="softmax")
     start = _start(rng, net, rule, "float32")
@@ -113,7 +113,7 @@ def test_ways_without_items_copy_before_they_move(rows: int, rng: np.random.Gene
             *(found, np.empty(count), data, Order("sequence"), batch, 0, count),
             *(np.full(count, 0.1), 0, 7),
         )
-        assert not found.looked
+        assert found.looked
         assert (stored(found, numbers).parameters != numbers.parameters).any()
         found.restore(snapshot)
         assert_untouched(tuple(stored(found, numbers)), tuple(numbers))
@@ -148,7 +148,7 @@ def test_without_an_update_there_is_nothing_to_go_back_to(
 
     def interrupted(plan: Any, *_: Any) -> float:
         plan.table[fields.HALT], plan.table[fields.DONE] = fields.WANTED, 0
-        plan.running_numbers()[...] += 1
+        plan.statistics[...] += 1
         return 0.0
 
     with monkeypatch.context() as patch:

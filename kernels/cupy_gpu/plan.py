@@ -16,6 +16,7 @@ import numpy as np
 
 from ..contract import Array, Network, State, Update
 from ..layout import Segment, length, parameter_segments, running_segments
+from ..reference.elementary import quiet_sum
 from . import tiers
 from .advice import advised
 from .buffers import Buffers
@@ -119,6 +120,10 @@ class Plan:
             name = f"odd_{self.dtype.name}"
             self.kernels.launch(name, part.size, self.odd, part, part.size)()
         return int(self.odd.get()[0]) == 0
+
+    def total(self, losses: Array) -> float:
+        """The sum of losses (n,), float64, on the host; infinities and NaN in."""
+        return quiet_sum(losses)
 
     def padded(self, flat: Array) -> Array:
         """A canonical vector with this plan's gaps."""

@@ -22,11 +22,16 @@ from .updates import TRUST, fill_numbers, trusts, update_run
 
 
 @inline
+def numbers_of_thread(t, f, thread):
+    """A thread's numbers of an update."""
+    first = fields.NUMBERS + t[fields.LAYERS] * fields.LAYER_NUMBERS
+    return at(f, first + thread * fields.THREAD_NUMBERS)
+
+
+@inline
 def filled_numbers(t, f, thread, rate, step):
     """A thread's numbers of this update."""
-    mine = at(
-        f, fields.NUMBERS + t[fields.LAYERS] * fields.LAYER_NUMBERS + thread * fields.THREAD_NUMBERS
-    )
+    mine = numbers_of_thread(t, f, thread)
     fill_numbers(mine, t[fields.UPDATE], at(f, fields.RULE), rate, step)
     mine[fields.LOOKED] = 0.0 if t[fields.LOOKING] else np.nan
     return mine

@@ -28,6 +28,7 @@ from .intrinsics import (
 )
 from .items import transpose_weights
 from .jit import DOUBLES, INTEGERS, POINTER, family, inline
+from .keeping import keep_all, look_at_run
 from .losses import CROSS_ENTROPY_SOFTMAX, loss_terms, row_sum_rows, softmax_cross_entropy_rows
 from .memory import layer_of, scratch_of
 from .random import fill_round_keys
@@ -231,6 +232,7 @@ def _fill_factors(m, t, factors, share, rows):
 def train_narrow(m, t, f, flags):
     """All of fields.COUNT minibatches on one thread; returns the updates made."""
     before = tiny_to_zero()
+    keep_all(m, t)
     keys = at(flags, fields.ROUND_KEYS)
     fill_round_keys(keys, t[fields.ORDER_KEY])
     rates, losses = pointer_to(1.0, t[fields.RATES]), pointer_to(1.0, t[fields.LOSSES_OUT])
@@ -266,5 +268,6 @@ def train_narrow(m, t, f, flags):
     _unpacked(m, t, t[fields.SLOT_U], u)
     _unpacked(m, t, t[fields.PARAMETERS], p)
     transpose_weights(m, t)
+    numbers[fields.LOOKED] = look_at_run(m, t, 0, t[fields.FLAT])
     restore_tiny(before)
     return t[fields.COUNT]

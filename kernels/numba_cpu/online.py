@@ -20,8 +20,9 @@ from .forward_rows import (
     prefetch_rows,
 )
 from .intrinsics import at, lanes, like, pointer_to, restore_tiny, tiny_to_zero
-from .items import filled_numbers, train_items, update_columns
+from .items import filled_numbers, numbers_of_thread, train_items, update_columns
 from .jit import DOUBLES, INTEGERS, POINTER, family, inline
+from .keeping import keep_all, look_at_run
 from .memory import activation_input, layer_of, parameter, scratch_of
 from .normalization import NONE
 from .random import fill_round_keys
@@ -72,6 +73,7 @@ def _row_in_line(m, t, one, place):
 def train_online(m, t, f, flags):
     """All of fields.COUNT rows, one at a time, on one thread; returns the updates made."""
     before = tiny_to_zero()
+    keep_all(m, t)
     one = like(m, 1.0)
     keys = at(flags, fields.ROUND_KEYS)
     fill_round_keys(keys, t[fields.ORDER_KEY])
@@ -111,5 +113,6 @@ def train_online(m, t, f, flags):
         following = _row_in_line(m, t, one, place + 1)
         revisit_weights(m, t, x, following, mine)
         x = following
+    numbers_of_thread(t, f, 0)[fields.LOOKED] = look_at_run(m, t, 0, t[fields.FLAT])
     restore_tiny(before)
     return t[fields.COUNT]

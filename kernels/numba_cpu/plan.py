@@ -17,9 +17,10 @@ from ..contract import Array, Layer, Network, State, Update
 from ..forks import tell_after_fork
 from ..layout import Segment, parameter_segments, running_segments
 from . import activations, fields, losses, normalization, updates
+from .calls import address
 from .intrinsics import lane_count
 from .jit import prepare
-from .keeping import Backup, all_finite
+from .keeping import Backup, added_up, all_finite
 from .products import BEYOND_THE_CACHE, to_panels
 from .room import Allocator, aligned, places
 from .sharing import Items
@@ -77,6 +78,11 @@ class Plan:
             memory[:kept] = self.memory[:kept]
         self.memory, self.table, self.numbers = memory, table, numbers
         self.capacity, self.team = capacity, team
+        self.persistent = memory[: int(table[fields.PERSISTENT])]
+        self.running_from = int(table[fields.RUNNING])
+        self.statistics = self.persistent[self.running_from :]
+        first = fields.NUMBERS + len(self.network.layers) * fields.LAYER_NUMBERS + fields.LOOKED
+        self.looks = numbers[first : first + team * fields.THREAD_NUMBERS : fields.THREAD_NUMBERS]
         self.flags = np.zeros(team * fields.THREAD_FLAGS, np.int64)
         ring = 1 << (capacity + max(capacity, fields.LISTED_AHEAD) - 1).bit_length()
         self.listed_rows = np.zeros(2 * ring, np.int64)
@@ -103,32 +109,26 @@ class Plan:
 
         The kernels make it, or `about_to_move`.
         """
-        return self.backup.begin(*self._persistent())
+        return self.backup.begin(self.persistent, self.running_from)
 
     def about_to_move(self) -> None:
         """To be called before anything moves parameters that does not save them by itself."""
-        self.backup.complete(*self._persistent(), self.threads)
+        self.backup.complete(self.persistent, self.running_from, self.threads)
         self.looked = False
 
     def restore(self, snapshot: Array) -> None:
         """Go back to a snapshot."""
-        self.backup.give_back(*self._persistent(), snapshot, self.threads)
+        self.backup.give_back(self.persistent, self.running_from, snapshot, self.threads)
         self.fresh = self.looked = False
-
-    def running_numbers(self) -> Array:
-        """A view of the running statistics."""
-        numbers, running = self._persistent()
-        return numbers[running:]
 
     def finite(self) -> bool:
         """Whether parameters, slots and running statistics are all finite numbers."""
-        numbers, running = self._persistent()
-        return all_finite(numbers[running:] if self.looked else numbers, self.threads)
+        first = self.running_from if self.looked else 0
+        return first == len(self.persistent) or all_finite(self.persistent[first:], self.threads)
 
-    def _persistent(self) -> tuple[Array, int]:
-        """A view of all that outlasts a batch, and where running statistics begin in it."""
-        table = self.table
-        return self.memory[: int(table[fields.PERSISTENT])], int(table[fields.RUNNING])
+    def total(self, losses: Array) -> float:
+        """The sum of losses (n,), float64, infinities and NaN in."""
+        return float(added_up.of(self.precision)(address(losses), len(losses)))
 
     def load_gradient(self, gradient: Array) -> None:
         """Take over a canonical gradient."""

@@ -255,14 +255,14 @@ def train_steps(
         table[fields.PATIENCE] = PATIENCE
         long = way == TRAIN and plan.heft * rows >= LONG
         table[fields.TWO_PASSES] = rows >= MANY_ROWS and plan.heft * rows >= LONG_ITEMS
-        if way != TRAIN or plan.rule.name == "lamb":  # its moments move before its items do
+        if plan.rule.name == "lamb":  # its moments move before its items do
             plan.about_to_move()
         work = plan.flops * rows
         plan.company.begin(team, work / USUAL)
         done = made = 0
         while done < count:
             size, part = plan.company.next_part(team, count - done, work < LARGE)
-            part = 1 if long and len(plan.running_numbers()) else part
+            part = 1 if long and len(plan.statistics) else part
             table[fields.FIRST], table[fields.COUNT] = first + done, part
             table[fields.STEP], table[fields.DONE] = step + made, part
             table[fields.RATES] = address(rates) + made * rates.itemsize
@@ -279,17 +279,16 @@ def train_steps(
 
 def _train_part(plan: Plan, way: int, size: int, long: bool) -> int:
     """Run some batches; one that is left undone leaves no trace."""
-    running = plan.running_numbers()
+    running = plan.statistics
     before = running.copy() if long else running
-    first = fields.NUMBERS + len(plan.network.layers) * fields.LAYER_NUMBERS + fields.LOOKED
-    looked = plan.numbers[first : first + size * fields.THREAD_NUMBERS : fields.THREAD_NUMBERS]
+    looked = plan.looks[:size]
     plan.looked, looked[:] = False, np.nan
     plan.table[fields.KEPT] = address(plan.backup.numbers) if plan.backup.due else 0
     try:
         made = int(_run(plan, way, size, long))
     finally:  # another signal's handler may raise when all is done
         plan.backup.due, plan.table[fields.KEPT] = bool(plan.table[fields.KEPT]), 0
-    plan.looked = way == TRAIN and not any(looked.tolist())  # NaN is true
+    plan.looked = not any(looked.tolist())  # NaN is true
     if _halted(plan) and len(running) and plan.table[fields.DONE] == 0:
         running[:] = before
         plan.fresh = False

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..contract import Array, Network, State, Update
 from ..layout import Segment, length, parameter_segments, running_segments
+from .elementary import quiet_sum
 from .updates import UPDATES
 
 Views = list[dict[str, Array]]
@@ -53,6 +54,10 @@ class Plan:
     def finite(self) -> bool:
         """Whether parameters, slots and running statistics are all finite numbers."""
         return all(bool(np.isfinite(numbers).all()) for numbers in self.state)
+
+    def total(self, losses: Array) -> float:
+        """The sum of losses (n,), float64, infinities and NaN in."""
+        return quiet_sum(losses)
 
     def by_layer(self, segments: tuple[Segment, ...], flat: Array) -> Views:
         """Give each layer its arrays inside a flat vector, by kind."""
