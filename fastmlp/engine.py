@@ -218,6 +218,10 @@ class Engine:
         """Names of the dtypes of rows that the kernels convert themselves."""
         return self.kernels().GATHERED
 
+    def doubts_labels(self) -> bool:
+        """Whether class indices need no check before training, for the loss will show it."""
+        return self.kernels().DOUBTS_LABELS
+
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles hold the numbers, not the plan."""
         self.state()

@@ -11,7 +11,7 @@ from . import callbacks as callback_module
 from . import checks, devices, generators
 from . import metrics as metric_module
 from .engine import Engine
-from .kernels.contract import Array, Data, Update
+from .kernels.contract import Array, Data
 from .optimizers import Optimizer
 from .progress import Progress
 from .sparse import SparseRows, as_array
@@ -39,17 +39,20 @@ def checked_rows(engine: Engine, X: Any) -> Array:
 def checked_data(engine: Engine, X: Any, y: Any, w: Any, late: bool = False) -> Data:
     """Return rows, targets and weights as the kernels take them.
 
-    With `late`, for which `_shows_itself` has spoken, nobody has looked for NaN in X yet.
+    With `late`, for which `_shows_itself` has spoken, nobody has looked for NaN in X yet, nor at
+    class indices where the kernels do that.
     """
     # Views: a callback can give an array another shape in place, which no kernel would notice.
     rows = X if late else checked_rows(engine, X)
     rows = rows if isinstance(X, SparseRows) else rows.view()
-    T = engine.targets.encode(devices.on_host(y), len(rows), engine.dtype).view()
+    T = engine.targets.unchecked(y, len(rows)) if late and engine.doubts_labels() else None
+    if T is None:
+        T = engine.targets.encode(devices.on_host(y), len(rows), engine.dtype)
     weights = checks.row_weights(devices.on_host(w), len(rows), engine.dtype)
-    return Data(rows, T, None if weights is None else weights.view())
+    return Data(rows, T.view(), None if weights is None else weights.view())
 
 
-def _shows_itself(engine: Engine, rule: Update, X: Any) -> bool:
+def _shows_itself(engine: Engine, optimizer: Optimizer, X: Any) -> bool:
     """Whether X is large, needs no copy, and one NaN in it would spoil the weights.
 
     To look for it before the first epoch cost 3 to 13 % of that. The first layer's gradient has
@@ -59,7 +62,7 @@ def _shows_itself(engine: Engine, rule: Update, X: Any) -> bool:
     return (
         checks.is_matrix(X, engine.network.layers[0].inputs, engine.dtype, engine.gathered())
         and X.size >= checks.LARGE
-        and not (rule.clip_value or rule.clip_norm)
+        and not (optimizer.clip_value or optimizer.clip_norm)
     )
 
 
@@ -85,35 +88,32 @@ def prepared(
     TypeError, ValueError
         The message names the argument.
     """
-    rule = (engine.optimizer if fresh is None else fresh).rule()
-    late = given[2] is None and _shows_itself(engine, rule, given[0])
-    data = checked_data(engine, *given, late)
+    epochs, batch = checks.whole(epochs, "epochs", 0), checks.whole(batch_size, "batch_size", 1)
+    shuffle, drop_last = _shuffle(shuffle), checks.flag(drop_last, "drop_last")
     fraction = checks.number(validation_fraction, "validation_fraction", low=0, below=1)
+    chosen = metric_module.resolve(metrics, engine.targets.kind)
+    listed, shown = callback_module.resolve(callbacks), checks.flag(progress, "progress")
+    # Code of the user's that runs within an epoch would see what must be undone.
+    watched = shown or chosen or listed or callable(shuffle)
+    late = bool(epochs) and not (drop_last or fraction or watched) and given[2] is None
+    late = late and _shows_itself(engine, fresh or engine.optimizer, given[0])
+    data = checked_data(engine, *given, late)
     job = Job(
         data,
-        checks.whole(epochs, "epochs", 0),
-        min(checks.whole(batch_size, "batch_size", 1), len(data.X)),
-        _shuffle(shuffle),
-        checks.flag(drop_last, "drop_last"),
+        epochs,
+        min(batch, len(data.X)),
+        shuffle,
+        drop_last,
         engine.network.reduction == "sum",
         _validation(engine, validation_data, fraction),
-        metric_module.resolve(metrics, engine.targets.kind),
-        callback_module.resolve(callbacks),
+        chosen,
+        listed,
         None,
         late,
     )
-    shown = checks.flag(progress, "progress")
-    if late and (shown or fraction or job.drop_last or not job.epochs or _watched(job)):
-        checks.finite(job.data.X, "X", engine.dtype)
-        job = dataclasses.replace(job, late=False)
     if fraction > 0:
         job = _hold_out(engine, job, fraction)
     return dataclasses.replace(job, progress=Progress(job.epochs, job.rows)) if shown else job
-
-
-def _watched(job: Job) -> bool:
-    """Whether code of the user's runs within an epoch, and would see what must be undone."""
-    return bool(job.callbacks or job.metrics or callable(job.shuffle))
 
 
 def _validation(engine: Engine, given: Any, fraction: float) -> Data | None:

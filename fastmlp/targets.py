@@ -42,6 +42,13 @@ class Targets(NamedTuple):
             self._check_values(T)
         return T
 
+    def unchecked(self, y: Any, rows: int) -> Array | None:
+        """Return y itself if it is (rows,) class indices as kernels read them, of any value."""
+        if self.kind != "classes" or type(y) is not np.ndarray or y.shape != (rows,):
+            return None
+        fits = y.dtype == np.int64 and y.flags.c_contiguous and y.flags.aligned
+        return y if fits else None
+
     def _class_indices(self, raw: Array) -> Array:
         # A copy of our own: kernels index with these numbers, and a callback may change y later.
         raw, last = raw.copy(), self.outputs - 1

@@ -45,7 +45,8 @@ class Job:
     callbacks: list[Callback]
     progress: Progress | None
     late: bool
-    """Nobody has looked for NaN in X yet: what the first epoch leaves will show it."""
+    """Nobody has looked for NaN in X yet, nor maybe at class indices: what the first epoch leaves
+    will show it."""
 
     @property
     def rows(self) -> int:
@@ -62,7 +63,7 @@ def train(net: Any, engine: Engine, job: Job, fresh: Optimizer | None) -> Histor
     Raises
     ------
     ValueError
-        The first epoch found NaN or infinity in X; everything is as it was.
+        The first epoch found NaN or infinity in X, or no class in y; everything is as it was.
     DivergenceError, KeyboardInterrupt
         As `run` does.
     """
@@ -80,6 +81,7 @@ def train(net: Any, engine: Engine, job: Job, fresh: Optimizer | None) -> Histor
             raise
         try:
             checks.finite(job.data.X, "X", engine.dtype)
+            engine.targets.encode(job.data.T, len(job.data.X), engine.dtype)
         except ValueError as error:
             net.history = shown
             generators.rewind(engine.rng, drawn)

@@ -191,6 +191,11 @@ class Backend(Protocol):
 
     Results are those of ``X.astype(plan.dtype)``, to the bit.
     """
+    DOUBTS_LABELS: bool
+    """Whether the kernels take class indices that nobody has checked.
+
+    A row of another class than 0 to O - 1 then has the loss NaN, and harms no memory.
+    """
     ACTIVATIONS: Mapping[str, Activation]
     LOSSES: Mapping[str, Loss]
     LOGIT_LOSSES: Mapping[tuple[str, str], LogitLoss]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -155,3 +156,62 @@ def test_true_divergence_is_still_one(backend: str) -> None:
     net = MLP((INPUTS, 9, 2), loss="mse", activation="relu", optimizer=SGD(1e20), backend=backend)
     with pytest.raises(DivergenceError, match="epoch 1"):
         net.fit(X, targets("mse"), epochs=1, batch_size=8)
+
+
+@pytest.mark.parametrize("sizes", [(INPUTS, 4, 2), (INPUTS, 20, 2), (INPUTS, 40, 40, 19)])
+@pytest.mark.parametrize("batch", [1, 8, ROWS])
+@pytest.mark.parametrize("output", [None, "sigmoid"])
+def test_a_class_that_does_not_exist_is_refused(
+    backend: str, sizes: tuple[int, ...], batch: int, output: str | None
+) -> None:
+    y = RNG.integers(0, sizes[-1], ROWS)
+    net = MLP(sizes, output_activation=output, optimizer="sgd", backend=backend, seed=0)
+    for place in (0, ROWS - 1):
+        for wrong in (-1, sizes[-1], 16, 1 << 40, -(1 << 63)):
+            labels = y.copy()
+            labels[place] = wrong if wrong != 16 or sizes[-1] < 16 else 255
+            before = numbers(net)
+            with pytest.raises(
+                ValueError, match=f"y must hold class indices .* got {labels[place]}"
+            ):
+                net.fit(X, labels, epochs=2, batch_size=batch)
+            assert numbers(net) == before
+    net.fit(X, y, epochs=1, batch_size=batch)
+
+
+def test_class_indices_are_not_copied_where_nobody_can_change_them_meanwhile() -> None:
+    net, y = MLP((INPUTS, 9, 2), seed=0, backend="numba"), targets("cross_entropy")
+    seen: list[Any] = []
+    train = net._engine.run_steps
+
+    def noting(losses: Any, data: Any, *rest: Any) -> None:
+        seen.append(np.shares_memory(data.T, y))
+        train(losses, data, *rest)
+
+    net._engine.run_steps = noting  # type: ignore[method-assign]
+    net.fit(X, y, epochs=1)
+    net.fit(X, y, epochs=1, callbacks=[lambda epoch, history, net: None])
+    net.fit(X, y.astype(np.int32), epochs=1)
+    net.fit(X, np.repeat(y, 2)[::2], epochs=1)
+    net.fit(X[:-1], y[:-1], epochs=1)
+    assert seen[:2] == [True, True]  # a first step is timed, then comes the rest
+    assert not any(seen[2:])
+
+
+def test_labels_that_change_meanwhile_harm_nothing(backend: str) -> None:
+    """Another thread writes what is no class while the network is trained."""
+    net, y = MLP((INPUTS, 20, 2), seed=0, backend=backend), targets("cross_entropy")
+    good = y.copy()
+    train = net._engine.run_steps
+
+    def spoiling(*given: Any) -> None:
+        train(*given)
+        y[...] = 1 << 50
+
+    net._engine.run_steps = spoiling  # type: ignore[method-assign]
+    with contextlib.suppress(ArithmeticError, ValueError):
+        net.fit(X, y, epochs=3, batch_size=1)
+    assert all(np.isfinite(part).all() for part in net._engine.state())
+    y[...] = good
+    net._engine.run_steps = train  # type: ignore[method-assign]
+    net.fit(X, y, epochs=1)

@@ -19,9 +19,11 @@ from .updates import UPDATES
 
 NAME = "cupy"
 predict_few = None
+DOUBTS_LABELS = False
 
 __all__ = [
     "ACTIVATIONS",
+    "DOUBTS_LABELS",
     "GATHERED",
     "LOGIT_LOSSES",
     "LOSSES",

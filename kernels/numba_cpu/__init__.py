@@ -15,9 +15,11 @@ from .steps import backprop, forward, predict_few, row_losses, train_steps, upda
 from .updates import UPDATES
 
 NAME = "numba"
+DOUBTS_LABELS = True
 
 __all__ = [
     "ACTIVATIONS",
+    "DOUBTS_LABELS",
     "GATHERED",
     "LOGIT_LOSSES",
     "LOSSES",

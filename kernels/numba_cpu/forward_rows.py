@@ -6,6 +6,7 @@ and n its rows, at most fields.BLOCK_ROWS of the table. Row by row, so any threa
 
 from __future__ import annotations
 
+import numpy as np
 from numba.core import types
 
 from . import activations as act
@@ -71,7 +72,10 @@ def prefetch_rows(m, t, one, start, first, stop):
 
 @inline
 def gather_target(m, t, one, row, r):
-    """Copy target and sample weight of a row to place r of the buffers."""
+    """Copy target and sample weight of a row to place r of the buffers.
+
+    A class that does not exist makes the target NaN, and so the loss.
+    """
     v = lanes(m)
     last = layer_of(t, t[fields.LAYERS] - 1)
     units, stride = last[fields.UNITS], t[fields.CAPACITY] * v
@@ -82,7 +86,9 @@ def gather_target(m, t, one, row, r):
         for p in range(last[fields.UNIT_PANELS]):
             store(at(goal, p * stride), every(m, 0.0))
         label = integers_at(t[fields.LABELS])[row]
-        goal[(label // v) * stride + label % v] = one
+        known = 0 <= label < units
+        place = label if known else 0
+        goal[(place // v) * stride + place % v] = one if known else like(m, np.nan)
     elif t[fields.DENSE]:
         dense = at(pointer_to(one, t[fields.DENSE]), row * units)
         for j in range(units):

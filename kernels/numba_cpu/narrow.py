@@ -118,7 +118,10 @@ def _gathered(m, t, start, rows):
         else:
             convert_row(at(x, r * WIDTH), v, row_address(t, row), inputs, t[fields.ROW_KIND])
         if t[fields.LABELS]:
-            _one_hot_row(at(goal, r * WIDTH), integers_at(t[fields.LABELS])[row])
+            label = integers_at(t[fields.LABELS])[row]
+            _one_hot_row(at(goal, r * WIDTH), label)
+            if not 0 <= label < units:
+                goal[r * WIDTH] = like(m, np.nan)
         else:
             dense = at(pointer_to(one, t[fields.DENSE]), row * units)
             for j in range(WIDTH):

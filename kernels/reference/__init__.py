@@ -13,6 +13,7 @@ from .updates import UPDATES
 
 NAME = "numpy"
 predict_few = None
+DOUBTS_LABELS = False
 GATHERED = (
     *("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"),
     *("float16", "float32", "float64"),
@@ -22,6 +23,7 @@ __all__ = [
     "ACTIVATIONS",
     "ACTIVATION_CONSTANTS",
     "DOMAINS",
+    "DOUBTS_LABELS",
     "GATHERED",
     "LINKS",
     "LOGIT_LOSSES",
