@@ -97,7 +97,10 @@ class Data(NamedTuple):
     On a GPU it may lie there already.
     """
     T: Array
-    """(rows,) int64 class indices, or (rows, outputs) in the plan's dtype."""
+    """(rows,) int64 class indices, or (rows, outputs) in the plan's dtype.
+
+    Class indices may be the user's own array, of any value, where a backend `DOUBTS_LABELS`.
+    """
     w: Array | None = None
     """(rows,) sample weights in the plan's dtype, or None for ones."""
 
