@@ -16,9 +16,3 @@ def sigmoid(x: Array) -> Array:
 def softplus(x: Array) -> Array:
     """log(1 + exp(x)), written so that exp never overflows."""
     return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
-
-
-def quiet_sum(numbers: Array) -> float:
-    """Sum of numbers, without a warning where it is no finite one."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return float(numbers.sum())

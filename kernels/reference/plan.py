@@ -8,7 +8,6 @@ import numpy as np
 
 from ..contract import Array, Network, State, Update
 from ..layout import Segment, length, parameter_segments, running_segments
-from .elementary import quiet_sum
 from .updates import UPDATES
 
 Views = list[dict[str, Array]]
@@ -57,7 +56,8 @@ class Plan:
 
     def total(self, losses: Array) -> float:
         """The sum of losses (n,), float64, infinities and NaN in."""
-        return quiet_sum(losses)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return float(losses.sum())
 
     def by_layer(self, segments: tuple[Segment, ...], flat: Array) -> Views:
         """Give each layer its arrays inside a flat vector, by kind."""
