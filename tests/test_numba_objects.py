@@ -14,7 +14,7 @@ from fastmlp import kernels
 if kernels.available()["numba"] is not None:
     pytest.skip("numba is not installed", allow_module_level=True)
 
-from numba.core import types
+from numba.core import typed_passes, types, untyped_passes
 from numba.core.errors import TypingError
 from numba.core.types.functions import BaseFunction
 
@@ -192,6 +192,18 @@ def test_helpers_can_be_optimized_in_full_after_a_light_time() -> None:
         assert call(3) == sum((3 + i) ** 2 for i in range(8))
 
 
+@pytest.mark.parametrize("member", ["order_rows", "activation_backward", "train_team"])
+def test_passes_that_are_left_out_have_nothing_to_do(
+    member: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = next(each for each in jit._FAMILIES if each.name == member)
+    wanted = kernel.signature(types.float32)
+    arguments = kernel.function, wanted.args, wanted.return_type, f"fastmlp_test_{member}"
+    few = native.compiled(*arguments)
+    monkeypatch.setattr(native, "_IDLE", ())
+    assert native.compiled(*arguments) == few
+
+
 def test_numba_forgets_types_outside_of_our_compiling() -> None:
     """Others may teach its functions new ones meanwhile."""
     before = BaseFunction.get_call_type
@@ -263,6 +275,9 @@ def test_numba_still_has_what_is_overridden() -> None:
     ):
         (base,) = ours.__bases__
         assert all(callable(getattr(base, name, None)) for name in names)
+    assert all(
+        hasattr(untyped_passes, name) or hasattr(typed_passes, name) for name in native._IDLE
+    )
 
 
 def test_names_are_unique() -> None:
