@@ -215,3 +215,20 @@ def test_labels_that_change_meanwhile_harm_nothing(backend: str) -> None:
     y[...] = good
     net._engine.run_steps = train  # type: ignore[method-assign]
     net.fit(X, y, epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "rows"), [((2, 2, 2), 4), ((40, 20, 2), 1), ((40, 20, 2), 8)], ids=str
+)
+def test_an_update_that_leaves_the_finite_numbers_is_undone(
+    backend: str, sizes: tuple[int, ...], rows: int
+) -> None:
+    """Its own loss was finite: narrow, by single rows, and by batches."""
+    from fastmlp import DivergenceError
+
+    given = 100 * RNG.normal(size=(rows, sizes[0])).astype(np.float32)
+    net = MLP(sizes, "relu", optimizer=SGD(3e38), seed=1, backend=backend)
+    before = numbers(net)[:-2]
+    with pytest.raises(DivergenceError, match=r"epoch 1 \(loss [0-9]"):
+        net.fit(given, np.arange(rows) % 2, epochs=1, batch_size=rows, shuffle=False)
+    assert numbers(net)[:-2] == before
