@@ -461,7 +461,9 @@ def test_ctrl_c_within_an_epoch_is_soon(backend: str) -> None:
     started = time.perf_counter()
     with pytest.raises(KeyboardInterrupt):
         net.fit(many, np.zeros(len(many)), epochs=100, batch_size=1)
-    assert time.perf_counter() - started < 3
+    # On a loaded machine 3 s were not enough: a slice is as long as its steps took before. An epoch
+    # of NumPy's takes a minute and more.
+    assert time.perf_counter() - started < 10
     timer.join()
 
 
