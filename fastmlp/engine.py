@@ -326,7 +326,8 @@ class Engine:
 
     def total(self, losses: Array) -> float:
         """Sum of the losses (n,) of batches; infinities and NaN may be among them."""
-        return self._built().total(losses)
+        with self._lock:
+            return self._built().total(losses)
 
     def gradient(self, X: Array, T: Array, w: Array | None, training: bool) -> tuple[float, Array]:
         """Return the loss, penalties in, and its canonical gradient."""

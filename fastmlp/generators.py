@@ -103,6 +103,11 @@ def locks_of(rng: Random) -> list[Any]:
     return [] if lock is None else [lock]
 
 
+def foreign(rng: Random) -> bool:
+    """Whether it is of a class of the user's."""
+    return type(rng) not in (np.random.Generator, np.random.RandomState)
+
+
 def state_of(rng: Random) -> Any:
     """Copy a generator's state, for `rewind`."""
     if isinstance(rng, np.random.RandomState):

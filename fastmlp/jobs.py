@@ -93,10 +93,12 @@ def prepared(
     fraction = checks.number(validation_fraction, "validation_fraction", low=0, below=1)
     chosen = metric_module.resolve(metrics, engine.targets.kind)
     listed, shown = callback_module.resolve(callbacks), checks.flag(progress, "progress")
-    # Code of the user's that runs within an epoch would see what must be undone.
-    watched = shown or chosen or listed or callable(shuffle)
-    late = bool(epochs) and not (drop_last or fraction or watched) and given[2] is None
-    late = late and _shows_itself(engine, fresh or engine.optimizer, given[0])
+    # Code of the user's that runs within an epoch would see what must be undone, and a generator of
+    # a class of its own might leave rows out.
+    watched = shown or chosen or listed or callable(shuffle) or generators.foreign(engine.rng)
+    left_out = drop_last or fraction or not epochs or given[2] is not None
+    optimizer = fresh or engine.optimizer
+    late = not (watched or left_out) and _shows_itself(engine, optimizer, given[0])
     data = checked_data(engine, *given, late)
     job = Job(
         data,

@@ -179,6 +179,20 @@ def test_a_class_that_does_not_exist_is_refused(
     net.fit(X, y, epochs=1, batch_size=batch)
 
 
+def test_a_generator_of_ones_own_may_leave_rows_out(backend: str) -> None:
+    class Lazy(np.random.Generator):
+        def permutation(self, x: Any, axis: int = 0) -> Any:
+            return np.zeros(x, np.int64)
+
+    net = MLP((INPUTS, 9, 2), backend=backend, seed=Lazy(np.random.PCG64(0)))
+    y = targets("cross_entropy")
+    refused(net, y, spoiled(LAST, np.nan), LAST, shuffle="permutation")
+    y[-1] = 2
+    with pytest.raises(ValueError, match="y must hold class indices"):
+        net.fit(X, y, epochs=1, shuffle="permutation")
+    assert net.steps == 0
+
+
 def test_class_indices_are_not_copied_where_nobody_can_change_them_meanwhile() -> None:
     net, y = MLP((INPUTS, 9, 2), seed=0, backend="numba"), targets("cross_entropy")
     seen: list[Any] = []
