@@ -252,4 +252,5 @@ def test_bad_seeds_are_refused(seed: Any) -> None:
 
 @pytest.mark.parametrize("seed", [0, np.int32(4), 2**100, None])
 def test_good_seeds(seed: Any) -> None:
-    MLP((2, 2), backend="numpy", seed=seed)
+    one, other = (MLP((2, 2), backend="numpy", seed=seed).weights[0] for _ in range(2))
+    assert np.array_equal(one, other) == (seed is not None)

@@ -19,6 +19,7 @@ from .draws import (
     REFERENCE,
     TRAINABLE,
     Array,
+    assert_untouched,
     blank,
     cast,
     differences,
@@ -240,10 +241,15 @@ def test_class_indices_are_one_hot_rows(
 
 def test_no_rows(backend: str, rng: np.random.Generator) -> None:
     b, net = kernels.load(backend), network("cross_entropy", "relu", normalization="batch")
-    plan = plan_of(b, net, SGD, state(rng, net, SGD))
-    out, losses = np.empty((0, 2)), np.empty(0)
-    b.forward(plan, out, np.empty((0, 3)), False)
-    b.row_losses(plan, losses, np.empty((0, 3)), np.empty(0, np.int64))
+    start, X = state(rng, net, SGD), rng.normal(size=(5, 3))
+    plan = plan_of(b, net, SGD, start)
+    outputs = [blank((5, 2)) for _ in range(2)]
+    b.forward(plan, outputs[0], X, False)
+    b.forward(plan, np.empty((0, 2)), np.empty((0, 3)), False)
+    b.row_losses(plan, np.empty(0), np.empty((0, 3)), np.empty(0, np.int64))
+    b.forward(plan, outputs[1], X, False)
+    np.testing.assert_array_equal(*outputs)
+    assert_untouched(tuple(stored(plan, start)), tuple(start))
 
 
 def test_maxout_logits_are_all_pieces(backend: str, rng: np.random.Generator) -> None:
@@ -267,6 +273,7 @@ def test_huge_weights_neither_warn_nor_crash(
     b.forward(plan, blank((6, 2), "float32"), X, False)
     b.row_losses(plan, blank(6, "float32"), X, T)
     _backprop(b, plan, X, T, None, True)
+    assert_untouched(tuple(stored(plan, start)), tuple(start))
 
 
 def test_step_cannot_be_trained_by_gradients(rng: np.random.Generator) -> None:
