@@ -186,13 +186,15 @@ class _Cores:
         if _current_core is None:
             return
         with self._lock:
-            if _current_core() in self._taken:
+            core = _current_core()
+            if core in self._taken:
                 with suppress(OSError):  # not everywhere may a thread choose
                     allowed = os.sched_getaffinity(0)
                     if free := allowed - self._taken:
                         os.sched_setaffinity(0, free)
+                        core = _current_core()
                         os.sched_setaffinity(0, allowed)
-            self._taken.add(_current_core())
+            self._taken.add(core)
 
 
 class _Crew:
