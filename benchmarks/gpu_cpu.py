@@ -10,6 +10,7 @@ from gpu_cases import BETA1, BETA2, EPSILON, RATE, Case, Given, Places, wall_sec
 from fastmlp import MLP, Adam
 from fastmlp.cli.tuned import TunedNumPy
 from fastmlp.cli.workloads import Problem, Workload
+from fastmlp.history import Losses
 from fastmlp.kernels.contract import Array, Data, Order
 
 
@@ -48,7 +49,9 @@ class OnCpu:
 
     def _steps(self, losses: Array, order: Order, first: int) -> None:
         engine, rates = self.net._engine, np.full(len(losses), RATE)
-        engine.run_steps(losses, self.data, order, self.case.batch, first, rates)
+        engine.run_steps(
+            Losses(losses, np.zeros(1)), self.data, order, self.case.batch, first, rates
+        )
 
     def wait(self) -> None:
         """Nothing is under way."""

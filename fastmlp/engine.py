@@ -19,6 +19,7 @@ from . import devices, generators, kernels, metrics
 from .architecture import threshold
 from .choices import numbers_of
 from .generators import Random
+from .history import Losses
 from .kernels.contract import Array, Backend, Data, Network, Order, Plan, State, check_rule
 from .kernels.forks import hold_while_forking, tell_after_fork
 from .kernels.interrupts import deferred, held_back
@@ -253,9 +254,9 @@ class Engine:
         return self._alone
 
     def run_steps(
-        self, losses: Array, data: Data, order: Order, batch: int, first: int, rates: Array
+        self, losses: Losses, data: Data, order: Order, batch: int, first: int, rates: Array
     ) -> None:
-        """Run a minibatch for each entry of `losses`, and count the updates.
+        """Run a minibatch for each of the `losses`, and count the updates.
 
         In one call of the kernels, but for sparse rows, which come in blocks, and where something
         wants to look in before each batch. Inside of `deferred`, Ctrl-C ends it early, after the
@@ -263,17 +264,17 @@ class Engine:
         """
         X: Any = data.X
         sparse = isinstance(X, SparseRows)
-        several = max(1, X.block_rows() // batch) if sparse else len(losses)
+        several = max(1, X.block_rows() // batch) if sparse else len(losses.each)
         several = several if self.before_batch is None else 1
         with self._lock:
             before = self.steps
-            for start in range(0, len(losses), several):
-                part, place = losses[start : start + several], first + start
+            for start in range(0, len(losses.each), several):
+                part, place = losses.part(start, several), first + start
                 left = rates[self.steps - before :]
                 if self.before_batch is not None:
                     self.before_batch(place)
                 if sparse:
-                    block = dense_batches(data, order, place * batch, len(part) * batch)
+                    block = dense_batches(data, order, place * batch, len(part.each) * batch)
                     self._steps(part, block, Order("sequence"), batch, 0, left)
                 else:
                     self._steps(part, data, order, batch, place, left)
@@ -281,14 +282,14 @@ class Engine:
                     break
 
     def _steps(
-        self, losses: Array, data: Data, order: Order, batch: int, first: int, rates: Array
+        self, losses: Losses, data: Data, order: Order, batch: int, first: int, rates: Array
     ) -> None:
         plan = self.plan()
         self._state, self._stepping = None, True
-        place, count = (batch, first, len(losses)), (self.steps, self.dropout_key)
+        place, count = (batch, first, len(losses.each)), (self.steps, self.dropout_key)
         try:
             self.steps += self.kernels().train_steps(
-                plan, losses, data, order, *place, rates, *count
+                plan, losses.each, data, order, *place, rates, *count, losses.total
             )
         finally:
             self._stepping = False
@@ -323,11 +324,6 @@ class Engine:
         """Whether parameters, slots and running statistics are all finite numbers."""
         with self._lock:
             return self._built().finite()
-
-    def total(self, losses: Array) -> float:
-        """Sum of the losses (n,) of batches; infinities and NaN may be among them."""
-        with self._lock:
-            return self._built().total(losses)
 
     def gradient(self, X: Array, T: Array, w: Array | None, training: bool) -> tuple[float, Array]:
         """Return the loss, penalties in, and its canonical gradient."""

@@ -1,9 +1,22 @@
-"""The record of a fit."""
+"""The record of a fit, and of an epoch's batches."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
+
+from .kernels.contract import Array
+
+
+class Losses(NamedTuple):
+    """Room for the losses of batches, and a number (1,) that they are added to, in float64."""
+
+    each: Array
+    total: Array
+
+    def part(self, first: int, count: int) -> Losses:
+        """Room for `count` of them."""
+        return Losses(self.each[first : first + count], self.total)
 
 
 @dataclasses.dataclass

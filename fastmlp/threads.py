@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from . import checks
@@ -33,7 +34,8 @@ def get_num_threads() -> int:
 
     What `set_num_threads` said; else 1 inside a worker of joblib or multiprocessing, be it a
     process or a thread of a pool; else the cores that this process may run on, a container's CPU
-    quota respected, and no more than the environment variable FASTMLP_NUM_THREADS says.
+    quota respected, and no more than the environment variable FASTMLP_NUM_THREADS says. That is
+    read when a process first asks.
 
     Raises
     ------
@@ -42,6 +44,16 @@ def get_num_threads() -> int:
     """
     if _chosen is not None:
         return _chosen
+    asked, usual = _of_process()
+    return 1 if not asked and _in_pool() else usual
+
+
+@cache
+def _of_process() -> tuple[bool, int]:
+    """Whether the environment asks for a number of threads, and that of this process.
+
+    To read the environment each time took 25 us of an epoch of 12 ms, and 100 the files of a quota.
+    """
     asked = os.environ.get("FASTMLP_NUM_THREADS", "").strip()
     if asked:
         if not asked.isdecimal() or int(asked) < 1:
@@ -49,10 +61,13 @@ def get_num_threads() -> int:
                 "the environment variable FASTMLP_NUM_THREADS must be an integer >= 1; "
                 f"got {asked!r}"
             )
-        return min(int(asked), _cores())
-    if multiprocessing.parent_process() is not None or "LOKY_WORKER" in os.environ or _in_pool():
-        return 1
-    return _cores()
+        return True, min(int(asked), _cores())
+    worker = multiprocessing.parent_process() is not None or "LOKY_WORKER" in os.environ
+    return False, 1 if worker else _cores()
+
+
+if hasattr(os, "register_at_fork"):  # a worker's process may be a copy of one that has asked
+    os.register_at_fork(after_in_child=_of_process.cache_clear)
 
 
 def _in_pool() -> bool:
@@ -62,15 +77,9 @@ def _in_pool() -> bool:
 
 
 def _cores() -> int:
-    global _cached  # noqa: PLW0603 - the answer costs 100 us of file reading
-    if _cached is None:
-        usable = _usable()
-        quota = _quota(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"))
-        _cached = max(1, min(usable, quota if quota else usable, MOST))
-    return _cached
-
-
-_cached: int | None = None
+    usable = _usable()
+    quota = _quota(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"))
+    return max(1, min(usable, quota if quota else usable, MOST))
 
 
 def _usable() -> int:

@@ -13,7 +13,7 @@ import numpy as np
 from . import checks, generators
 from .callbacks import Callback
 from .engine import Engine, Optimization
-from .history import History
+from .history import History, Losses
 from .kernels.contract import Array, Data, Order
 from .kernels.interrupts import deferred
 from .metrics import Metric
@@ -161,7 +161,7 @@ def one_update(engine: Engine, data: Data) -> float:
     DivergenceError
         The loss or a parameter is no finite number; the network is as it was.
     """
-    losses, rates = np.zeros(1), engine.rates(1)
+    losses, rates = _room(1), engine.rates(1)
     before = engine.checkpoint()
     try:
         with deferred():
@@ -169,23 +169,28 @@ def one_update(engine: Engine, data: Data) -> float:
     except BaseException:
         engine.go_back(before)
         raise
-    if not (math.isfinite(losses[0]) and engine.finite()):
+    loss: float = losses.total.item()
+    if not (math.isfinite(loss) and engine.finite()):
         engine.go_back(before)
         raise DivergenceError(
-            f"this update diverged (loss {losses[0]:g}): lower the learning rate or scale X; "
+            f"this update diverged (loss {loss:g}): lower the learning rate or scale X; "
             "the network is as it was before"
         )
-    return float(losses[0])
+    return loss
+
+
+def _room(batches: int) -> Losses:
+    return Losses(np.empty(batches), np.zeros(1))
 
 
 def _epoch(net: Any, engine: Engine, job: Job, order: Order, history: History) -> bool:
     """Run one epoch; False if a callback has stopped it half-way."""
     started = time.perf_counter()
     before = engine.checkpoint()
-    losses = np.zeros(-(-job.rows // job.batch))
+    losses = _room(-(-job.rows // job.batch))
     try:
         rate = _slices(net, engine, job, order, losses, history)
-        loss = math.nan if rate is None else _epoch_loss(engine, losses, job)
+        loss = math.nan if rate is None else _epoch_loss(losses, job)
         finite = math.isfinite(loss) and engine.finite()
     except KeyboardInterrupt:
         _keep_finite(engine, before)
@@ -210,30 +215,29 @@ def _keep_finite(engine: Engine, before: Any) -> None:
 
 
 def _slices(
-    net: Any, engine: Engine, job: Job, order: Order, losses: Array, history: History
+    net: Any, engine: Engine, job: Job, order: Order, losses: Losses, history: History
 ) -> float | None:
     """Run the epoch's batches; return the last rate, or None if a callback stopped half-way.
 
     Losses that are no finite numbers end the epoch at once: there is nothing to hope for.
     """
-    first, rate = 0, math.nan
-    while first < len(losses):
+    first, batches, rate = 0, len(losses.each), math.nan
+    while first < batches:
         threads = engine.most_threads()
-        count = min(_slice_length(engine, job.batch, threads), len(losses) - first)
+        count = min(_slice_length(engine, job.batch, threads), batches - first)
         rates = engine.rates(count)
         started = time.perf_counter()
         with deferred():
-            part = losses[first : first + count]
+            part = losses.part(first, count)
             engine.run_steps(part, job.data, order, job.batch, first, rates)
         seconds = (time.perf_counter() - started) / count
         engine.pace = (job.batch, threads, seconds)
         first, rate = first + count, float(rates[-1])
-        # The last slice's losses show in the epoch's: to look at them here took 70 us of 10 ms.
-        if first < len(losses) and not np.isfinite(part).all():
+        if not math.isfinite(losses.total.item()):
             return rate
         if job.progress is not None:
             job.progress.within_epoch(history, min(first * job.batch, job.rows))
-        if first < len(losses) and _wants_to_stop(job, history, net):
+        if first < batches and _wants_to_stop(job, history, net):
             return None
     return rate
 
@@ -251,13 +255,13 @@ def _wants_to_stop(job: Job, history: History, net: Any) -> bool:
     return any(answers)  # a list: every callback is asked, also after one has said yes
 
 
-def _epoch_loss(engine: Engine, losses: Array, job: Job) -> float:
+def _epoch_loss(losses: Losses, job: Job) -> float:
     """Average of the batch losses by rows, or their sum."""
-    if job.summed or len(losses) == 1:
-        return engine.total(losses)
-    last = job.rows - (len(losses) - 1) * job.batch
-    whole = engine.total(losses[:-1]) * job.batch
-    return (whole + float(losses[-1]) * last) / job.rows
+    batches, total = len(losses.each), float(losses.total[0])
+    if job.summed or batches == 1:
+        return total
+    rows, loss = job.rows - (batches - 1) * job.batch, float(losses.each[-1])
+    return ((total - loss) * job.batch + loss * rows) / job.rows
 
 
 def _divergence(engine: Engine, epoch: int, loss: float) -> str:

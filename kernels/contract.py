@@ -181,9 +181,6 @@ class Plan(Protocol):
     def finite(self) -> bool:
         """Whether parameters, slots and running statistics are all finite numbers."""
 
-    def total(self, losses: Array) -> float:
-        """The sum of losses (n,), float64; infinities and NaN may be among them."""
-
 
 class Backend(Protocol):
     """The attributes of a backend module."""
@@ -251,14 +248,17 @@ class Backend(Protocol):
         rates: Array,
         step: int,
         key: int,
+        total: Array | None = None,
     ) -> int:
         """Run `count` minibatches from batch number `first` of an epoch; return the updates made.
 
         Minibatch b holds the places b*batch ... of `order`, the last one what is left.
-        losses (count,) float64 gets each batch's loss before its update. The n-th update of the
-        call uses rates[n] and is number step + n + 1 of the optimizer. A batch whose weights sum
-        to zero makes no update and reports its penalty alone. `key` drives dropout. Inside of
-        `interrupts.deferred` it may return early, between two updates, once Ctrl-C is pressed.
+        losses (count,) float64 gets each batch's loss before its update. They are added to total
+        (1,), float64, one after the other: however many calls an epoch takes, its sum has the same
+        bits. The n-th update of the call uses rates[n] and is number step + n + 1 of the optimizer.
+        A batch whose weights sum to zero makes no update and reports its penalty alone. `key`
+        drives dropout. Inside of `interrupts.deferred` it may return early, between two updates,
+        once Ctrl-C is pressed.
         """
 
 

@@ -330,7 +330,7 @@ def test_the_first_step_of_another_size_is_one_slice() -> None:
     lengths: list[int] = []
     run_steps = net._engine.run_steps
     net._engine.run_steps = lambda losses, *rest: (  # type: ignore[method-assign]
-        lengths.append(len(losses)),
+        lengths.append(len(losses.each)),
         run_steps(losses, *rest),
     )[1]
     net.fit(X, y, epochs=1, batch_size=1)

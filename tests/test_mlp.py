@@ -9,6 +9,7 @@ import pickle
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,11 @@ from fastmlp import (
     WarmUp,
     files,
     properties,
+    threads,
 )
 from fastmlp.kernels.reference import LOSSES, PROPERTIES, TARGETS
 
+from .processes import run
 from .tolerances import assert_close
 
 RNG = np.random.default_rng(1)
@@ -742,20 +745,55 @@ def test_numbers_of_threads_are_checked(wrong: Any) -> None:
     assert fastmlp.get_num_threads() == before
 
 
-def test_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def asked_anew() -> Iterator[Callable[[], int]]:
+    """`get_num_threads` as in a new process."""
+
+    def answer() -> int:
+        threads._of_process.cache_clear()
+        return fastmlp.get_num_threads()
+
+    yield answer
+    threads._of_process.cache_clear()
+
+
+def test_the_number_of_threads(
+    monkeypatch: pytest.MonkeyPatch, asked_anew: Callable[[], int]
+) -> None:
     monkeypatch.delenv("FASTMLP_NUM_THREADS", raising=False)
-    cores = fastmlp.get_num_threads()
+    cores = asked_anew()
     try:
         fastmlp.set_num_threads(7)
         assert fastmlp.get_num_threads() == 7
     finally:
         fastmlp.set_num_threads(None)
     assert fastmlp.get_num_threads() == cores
-    monkeypatch.setenv("FASTMLP_NUM_THREADS", "1")
-    assert fastmlp.get_num_threads() == 1
-    monkeypatch.setenv("FASTMLP_NUM_THREADS", "many")
-    with pytest.raises(ValueError, match="FASTMLP_NUM_THREADS must be"):
-        fastmlp.get_num_threads()
+    monkeypatch.setenv("FASTMLP_NUM_THREADS", " 1")
+    assert fastmlp.get_num_threads() == cores  # what was said first holds
+    assert asked_anew() == 1
+    for wrong in ("many", "0", "-1", "1.5"):
+        monkeypatch.setenv("FASTMLP_NUM_THREADS", wrong)
+        for ask in (asked_anew, fastmlp.get_num_threads):
+            with pytest.raises(ValueError, match="FASTMLP_NUM_THREADS must be"):
+                ask()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork there")
+def test_a_worker_that_is_forked_asks_anew() -> None:
+    code = """
+import multiprocessing, os
+os.environ.pop("FASTMLP_NUM_THREADS", None)
+from fastmlp import get_num_threads, threads
+threads._cores = lambda: 5
+assert get_num_threads() == 5
+context = multiprocessing.get_context("fork")
+queue = context.SimpleQueue()
+worker = context.Process(target=lambda: queue.put(get_num_threads()))
+worker.start()
+worker.join()
+print(queue.get(), get_num_threads())
+"""
+    assert run(code, timeout=60).split() == ["1", "5"]
 
 
 @pytest.mark.parametrize(
@@ -804,24 +842,20 @@ def test_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_quota_of_a_container(
     files_of_the_group: dict[str, str], wanted: int | None, tmp_path: Path
 ) -> None:
-    from fastmlp.threads import _quota
-
     for name, text in files_of_the_group.items():
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).write_bytes(text.encode(errors="surrogateescape"))
-    assert _quota(tmp_path, tmp_path / "own") == wanted
+    assert threads._quota(tmp_path, tmp_path / "own") == wanted
 
 
-def test_the_default_heeds_affinity_and_quota(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fastmlp import threads
-
+def test_the_default_heeds_affinity_and_quota(
+    monkeypatch: pytest.MonkeyPatch, asked_anew: Callable[[], int]
+) -> None:
     monkeypatch.delenv("FASTMLP_NUM_THREADS", raising=False)
     monkeypatch.delattr(os, "process_cpu_count", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 3, 5}, raising=False)
     for quota, wanted in ((None, 3), (8, 3), (2, 2)):
-        monkeypatch.setattr(threads, "_cached", None)
         monkeypatch.setattr(threads, "_quota", lambda root, own, quota=quota: quota)
-        assert fastmlp.get_num_threads() == wanted
+        assert asked_anew() == wanted
     monkeypatch.setattr(os, "process_cpu_count", lambda: 1, raising=False)
-    monkeypatch.setattr(threads, "_cached", None)
-    assert fastmlp.get_num_threads() == 1
+    assert asked_anew() == 1

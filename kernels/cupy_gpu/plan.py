@@ -120,11 +120,6 @@ class Plan:
             self.kernels.launch(name, part.size, self.odd, part, part.size)()
         return int(self.odd.get()[0]) == 0
 
-    def total(self, losses: Array) -> float:
-        """The sum of losses (n,), float64, on the host; infinities and NaN in."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            return float(losses.sum())
-
     def padded(self, flat: Array) -> Array:
         """A canonical vector with this plan's gaps."""
         wide = np.zeros(self.size, self.dtype)

@@ -96,6 +96,7 @@ def train_steps(
     rates: Array,
     step: int,
     key: int,
+    total: Array | None = None,
 ) -> int:
     """Run `count` minibatches from batch number `first` of an epoch; return the updates made.
 
@@ -110,6 +111,9 @@ def train_steps(
             made += _train(
                 *(plan, part, rows, order, batch, first + start, rates[made:], step + made, key)
             )
+    if total is not None:
+        with np.errstate(over="ignore", invalid="ignore"):
+            total[:] = np.cumsum(np.append(total, losses))[-1:]
     return made
 
 

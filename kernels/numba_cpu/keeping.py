@@ -18,7 +18,7 @@ from numba.core import types
 from ..contract import Array
 from . import fields
 from .intrinsics import address_of, at, copy_vector, integers_at, lanes, like, pointer_to
-from .jit import DOUBLE, DOUBLES, INTEGER, INTEGERS, POINTER, family, inline
+from .jit import INTEGER, INTEGERS, POINTER, family, inline
 from .room import aligned
 from .team import run_team
 
@@ -106,25 +106,6 @@ def look_at_run(m, t, offset, n):
         for i in range(count):
             carried |= ((bits[i] & exponents) >> 1) + half_one
     return 1 if carried & CARRIED else 0
-
-
-@family(DOUBLE, DOUBLES, INTEGER)
-def added_up(numbers, n):
-    """The sum of n numbers, whatever they are.
-
-    NumPy's warns where the sum is too large, and to keep it from that took 100 us where an epoch of
-    12 ms had pushed its code out of the cache.
-    """
-    a = b = c = d = 0.0
-    whole = n - n % 4
-    for i in range(0, whole, 4):
-        a += numbers[i]
-        b += numbers[i + 1]
-        c += numbers[i + 2]
-        d += numbers[i + 3]
-    for i in range(whole, n):
-        a += numbers[i]
-    return (a + b) + (c + d)
 
 
 def copy_numbers(goal: Array, source: Array, threads: int) -> None:

@@ -239,6 +239,7 @@ def train_narrow(m, t, f, flags):
     keys = at(flags, fields.ROUND_KEYS)
     fill_round_keys(keys, t[fields.ORDER_KEY])
     rates, losses = pointer_to(1.0, t[fields.RATES]), pointer_to(1.0, t[fields.LOSSES_OUT])
+    added = pointer_to(1.0, t[fields.TOTAL])[0]
     p = at(m, t[fields.NARROW])
     size = _packed(m, t, t[fields.PARAMETERS], p)
     u, v, g, factors = at(p, size), at(p, 2 * size), at(p, 3 * size), at(p, 4 * size)
@@ -262,6 +263,7 @@ def train_narrow(m, t, f, flags):
         for r in range(rows):
             total += np.float64(m[t[fields.ROW_LOSSES] + r])
         losses[b] = share * total
+        added += losses[b]
         _backward(m, t, f, at(p, size), at(g, size), d, rows)
         rule = t[fields.UPDATE]
         fill_numbers(numbers, rule, at(f, fields.RULE), rates[b], t[fields.STEP] + b + 1)
@@ -271,6 +273,7 @@ def train_narrow(m, t, f, flags):
     _unpacked(m, t, t[fields.SLOT_U], u)
     _unpacked(m, t, t[fields.PARAMETERS], p)
     transpose_weights(m, t)
+    pointer_to(1.0, t[fields.TOTAL])[0] = added
     numbers[fields.LOOKED] = look_at_run(m, t, 0, t[fields.FLAT])
     restore_tiny(before)
     return t[fields.COUNT]

@@ -78,6 +78,7 @@ def train_online(m, t, f, flags):
     keys = at(flags, fields.ROUND_KEYS)
     fill_round_keys(keys, t[fields.ORDER_KEY])
     rates, losses = pointer_to(1.0, t[fields.RATES]), pointer_to(1.0, t[fields.LOSSES_OUT])
+    total = pointer_to(1.0, t[fields.TOTAL])
     first, layers = t[fields.FIRST], t[fields.LAYERS]
     last = first + t[fields.COUNT] - 1
     lowest = layer_of(t, 0)
@@ -100,6 +101,7 @@ def train_online(m, t, f, flags):
         forward_block(m, t, f, 0, resumed, layers, 0, 1, 0, 1, finish, t[fields.KEY], step)
         loss_block(m, t, f, 0, 1, 0)
         losses[b] = m[t[fields.ROW_LOSSES]]
+        total[0] += losses[b]
         backward_block(m, t, f, layers - 1, 0, -1, 0, 1, 0, 1, 1)
         mine = filled_numbers(t, f, 0, rates[b], step + 1)
         if place == last:

@@ -311,6 +311,7 @@ def train_team(m, t, f, flags, thread, team):
         at(flags, thread * fields.THREAD_FLAGS + fields.ROUND_KEYS), t[fields.ORDER_KEY]
     )
     rates, losses = pointer_to(1.0, t[fields.RATES]), pointer_to(1.0, t[fields.LOSSES_OUT])
+    total = pointer_to(1.0, t[fields.TOTAL])
     made = done = 0
     listed = t[fields.FIRST] * t[fields.BATCH_ROWS]
     listed = _order_batch(m, t, flags, thread, team, t[fields.FIRST], listed)[2]
@@ -327,6 +328,7 @@ def train_team(m, t, f, flags, thread, team):
             meet(flags, thread, team)
             if thread == 0:
                 losses[b] = 0.0 if t[fields.PENALTY_PER_ROW] else _penalty(m, t, f)
+                total[0] += losses[b]
             listed = _order_batch(m, t, flags, thread, team, number + 1, listed)[2]
             done += 1
             meet(flags, thread, team)
@@ -341,6 +343,8 @@ def train_team(m, t, f, flags, thread, team):
             break
         made += 1
         done += 1
+        if thread == 0:
+            total[0] += losses[b]
         if thread == 0 and team > 1:
             watch(flags, team, t[fields.WINDOW], t[fields.PATIENCE])
         meet(flags, thread, team)

@@ -17,10 +17,9 @@ from ..contract import Array, Layer, Network, State, Update
 from ..forks import tell_after_fork
 from ..layout import Segment, parameter_segments, running_segments
 from . import activations, fields, losses, normalization, updates
-from .calls import address
 from .intrinsics import lane_count
 from .jit import prepare
-from .keeping import Backup, added_up, all_finite
+from .keeping import Backup, all_finite
 from .products import BEYOND_THE_CACHE, to_panels
 from .room import Allocator, aligned, places
 from .sharing import Items
@@ -125,10 +124,6 @@ class Plan:
         """Whether parameters, slots and running statistics are all finite numbers."""
         first = self.running_from if self.looked else 0
         return first == len(self.persistent) or all_finite(self.persistent[first:], self.threads)
-
-    def total(self, losses: Array) -> float:
-        """The sum of losses (n,), float64, infinities and NaN in."""
-        return float(added_up.of(self.precision)(address(losses), len(losses)))
 
     def load_gradient(self, gradient: Array) -> None:
         """Take over a canonical gradient."""

@@ -238,8 +238,10 @@ def train_steps(
     rates: Array,
     step: int,
     key: int,
+    total: Array | None = None,
 ) -> int:
     """Run `count` minibatches from batch number `first` of an epoch; return the updates made."""
+    added = np.zeros(1) if total is None else total
     with plan.lock:
         rows = min(batch, len(data.X))
         way = way_of(plan, rows, data.w)
@@ -252,7 +254,7 @@ def train_steps(
         table[fields.INDEX] = address(order.listed) if order.listed is not None else 0
         table[fields.BATCH_ROWS], table[fields.KEY] = batch, signed(key)
         table[fields.TRAINING], table[fields.WINDOW] = fields.UPDATING, WINDOW
-        table[fields.PATIENCE] = PATIENCE
+        table[fields.PATIENCE], table[fields.TOTAL] = PATIENCE, address(added)
         long = way == TRAIN and plan.heft * rows >= LONG
         table[fields.TWO_PASSES] = rows >= MANY_ROWS and plan.heft * rows >= LONG_ITEMS
         if plan.rule.name == "lamb":  # its moments move before its items do

@@ -54,11 +54,6 @@ class Plan:
         """Whether parameters, slots and running statistics are all finite numbers."""
         return all(bool(np.isfinite(numbers).all()) for numbers in self.state)
 
-    def total(self, losses: Array) -> float:
-        """The sum of losses (n,), float64, infinities and NaN in."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            return float(losses.sum())
-
     def by_layer(self, segments: tuple[Segment, ...], flat: Array) -> Views:
         """Give each layer its arrays inside a flat vector, by kind."""
         views: Views = [{} for _ in self.network.layers]

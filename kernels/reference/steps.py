@@ -110,6 +110,7 @@ def train_steps(
     rates: Array,
     step: int,
     key: int,
+    total: Array | None = None,
 ) -> int:
     """Run `count` minibatches: gather, `backprop`, running statistics, `update`."""
     gradient = np.empty_like(plan.state.parameters)
@@ -118,12 +119,14 @@ def train_steps(
         X, T, w = _gather(data, order, (first + number) * batch, batch)
         if w is not None and not w.any():
             losses[number] = _penalty(plan, _penalty_share(plan, 0.0))
-            continue
-        passes = list(_passes(plan, X, _Mode(True, key, step + made)))
-        losses[number] = _backprop(plan, gradient, passes, T, w, training=True)
-        _move_running(plan, passes)
-        update(plan, gradient, float(rates[made]), step + made + 1)
-        made += 1
+        else:
+            passes = list(_passes(plan, X, _Mode(True, key, step + made)))
+            losses[number] = _backprop(plan, gradient, passes, T, w, training=True)
+            _move_running(plan, passes)
+            update(plan, gradient, float(rates[made]), step + made + 1)
+            made += 1
+        if total is not None:
+            total += losses[number]
     return made
 
 
