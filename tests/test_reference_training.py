@@ -65,11 +65,13 @@ def _run(rng: np.random.Generator, net: Network, rule: Update, dtype: str = "flo
 def _train(
     backend: Any, plan: Any, run: _Run, first: int = 0, count: int = BATCHES, made: int = 0
 ) -> tuple[Array, int]:
-    losses = blank(count)
+    """The losses of some batches and the number of updates; what they add up to is checked."""
+    losses, total = blank(count), np.array([0.1])
     rates, step = run.rates[made:], run.step + made
     made = backend.train_steps(
-        plan, losses, run.data, run.order, BATCH, first, count, rates, step, KEY
+        plan, losses, run.data, run.order, BATCH, first, count, rates, step, KEY, total
     )
+    np.testing.assert_array_equal(total, np.cumsum([0.1, *losses])[-1:])
     return losses, made
 
 
