@@ -10,11 +10,9 @@ import csv
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
-
-import numpy as np
 
 from . import checks
 from .history import History
@@ -57,7 +55,7 @@ class _Function(Callback):
 
     def on_epoch_end(self, epoch: int, history: History, net: Any) -> bool | None:
         answer = self.function(epoch, history, net)
-        return isinstance(answer, bool | np.bool_) and bool(answer)
+        return isinstance(answer, checks.BOOLEANS) and bool(answer)
 
 
 def resolve(callbacks: Any) -> list[Callback]:
@@ -68,7 +66,7 @@ def resolve(callbacks: Any) -> list[Callback]:
     TypeError
         It is something else.
     """
-    if not isinstance(callbacks, Sequence) or isinstance(callbacks, str):
+    if not isinstance(callbacks, checks.SEQUENCES) or isinstance(callbacks, str):
         raise TypeError(
             "callbacks must be a sequence of functions (epoch, history, net) or Callback objects; "
             f"got {checks.shown(callbacks)}"

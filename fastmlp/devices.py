@@ -12,11 +12,12 @@ from .sparse import SparseRows, as_array
 
 _CUDA = (2, 13)
 """Device types of DLPack: CUDA's memory, and its managed memory."""
+_HERE = (np.ndarray, type(None), list, tuple, SparseRows)
 
 
 def holds(values: Any) -> bool:
     """Whether an array lies on a GPU; nothing is imported to find out."""
-    if isinstance(values, np.ndarray | list | tuple | SparseRows):
+    if isinstance(values, _HERE):
         return False
     ask = getattr(values, "__dlpack_device__", None)
     if ask is not None:

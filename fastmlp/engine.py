@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import devices, generators, kernels, metrics
-from .architecture import threshold
+from .architecture import threshold, trainable
 from .choices import numbers_of
 from .generators import Random
 from .history import Losses
@@ -88,6 +88,7 @@ class Engine:
         tell_after_fork(self)
         hold_while_forking(self)
         self._warm = False
+        self.trainable = trainable(self.network)
         self._rates = ComingRates()
 
     def _new_locks(self) -> None:
@@ -269,6 +270,8 @@ class Engine:
         with self._lock:
             before = self.steps
             for start in range(0, len(losses.each), several):
+                if start and held_back():  # the kernels may have left at once
+                    break
                 part, place = losses.part(start, several), first + start
                 left = rates[self.steps - before :]
                 if self.before_batch is not None:
@@ -278,8 +281,6 @@ class Engine:
                     self._steps(part, block, Order("sequence"), batch, 0, left)
                 else:
                     self._steps(part, data, order, batch, place, left)
-                if held_back():  # the kernels may have left at once
-                    break
 
     def _steps(
         self, losses: Losses, data: Data, order: Order, batch: int, first: int, rates: Array

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
-
-import numpy as np
 
 from . import callbacks as callback_module
 from . import checks, devices, generators
@@ -115,7 +112,7 @@ def prepared(
     )
     if fraction > 0:
         job = _hold_out(engine, job, fraction)
-    return dataclasses.replace(job, progress=Progress(job.epochs, job.rows)) if shown else job
+    return job._replace(progress=Progress(job.epochs, job.rows)) if shown else job
 
 
 def _validation(engine: Engine, given: Any, fraction: float) -> Data | None:
@@ -150,11 +147,11 @@ def _hold_out(engine: Engine, job: Job, fraction: float) -> Job:
             generators.rewind(engine.rng, untouched)
             raise ValueError(f"sample_weight is zero for every {name} row that was drawn")
     batch = min(job.batch, len(train))
-    return dataclasses.replace(job, data=parts[0], validation=parts[1], batch=batch)
+    return job._replace(data=parts[0], validation=parts[1], batch=batch)
 
 
 def _shuffle(shuffle: Any) -> Any:
-    if isinstance(shuffle, bool | np.bool_):
+    if isinstance(shuffle, checks.BOOLEANS):
         return bool(shuffle)
     word = isinstance(shuffle, str) and shuffle == "permutation"
     if word or (callable(shuffle) and not isinstance(shuffle, type)):

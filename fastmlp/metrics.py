@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -85,7 +85,7 @@ def resolve(metrics: Any, kind: str) -> dict[str, Metric]:
     TypeError, ValueError
         An unknown word, something else, a name twice, or a metric of answers for numbers.
     """
-    if isinstance(metrics, str) or callable(metrics) or not isinstance(metrics, Sequence):
+    if isinstance(metrics, str) or callable(metrics) or not isinstance(metrics, checks.SEQUENCES):
         raise TypeError(
             "metrics must be a sequence of words and functions, such as ('accuracy',); "
             f"got {checks.shown(metrics)}"

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import checks, choices, files, generators, initializers, optimizers, saving
-from .architecture import build, describe, draw_parameters, trainable
+from .architecture import build, describe, draw_parameters
 from .engine import Engine
 from .history import History
 from .inference import Predictor
@@ -323,7 +323,7 @@ class MLP(Parametrized, Predictor):
             return one_update(self._engine, data)
 
     def _check_trainable(self) -> None:
-        if not trainable(self._engine.network):
+        if not self._engine.trainable:
             raise ValueError(
                 "activation 'step' has no derivative to train by: the network can only predict"
             )

@@ -12,6 +12,7 @@ from .kernels.reference.losses import TARGETS
 
 PROBABILITY_SLACK = 1e-3
 """How far a row of probabilities may be from a sum of 1: float16 softmax rows pass."""
+_INDICES = np.dtype(np.int64)
 
 
 class Targets(NamedTuple):
@@ -46,7 +47,7 @@ class Targets(NamedTuple):
         """Return y itself if it is (rows,) class indices as kernels read them, of any value."""
         if self.kind != "classes" or type(y) is not np.ndarray or y.shape != (rows,):
             return None
-        fits = y.dtype == np.int64 and y.flags.c_contiguous and y.flags.aligned
+        fits = y.dtype == _INDICES and y.flags.c_contiguous and y.flags.aligned
         return y if fits else None
 
     def _class_indices(self, raw: Array) -> Array:

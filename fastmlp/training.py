@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,8 +29,7 @@ class DivergenceError(ArithmeticError):
     """Training has left the finite numbers; the network is as it was before that epoch."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Job:
+class Job(NamedTuple):
     """A checked order to train."""
 
     data: Data
@@ -150,7 +148,7 @@ def _end(net: Any, callbacks: list[Callback], history: History) -> None:
 
 def _yes(answer: object) -> bool:
     """True only for True: a number or a list that a lambda returns by the way stops nothing."""
-    return isinstance(answer, bool | np.bool_) and bool(answer)
+    return isinstance(answer, checks.BOOLEANS) and bool(answer)
 
 
 def one_update(engine: Engine, data: Data) -> float:
@@ -232,7 +230,7 @@ def _slices(
             engine.run_steps(part, job.data, order, job.batch, first, rates)
         seconds = (time.perf_counter() - started) / count
         engine.pace = (job.batch, threads, seconds)
-        first, rate = first + count, float(rates[-1])
+        first, rate = first + count, float(rates.item(-1))
         if not math.isfinite(losses.total.item()):
             return rate
         if job.progress is not None:
@@ -257,10 +255,10 @@ def _wants_to_stop(job: Job, history: History, net: Any) -> bool:
 
 def _epoch_loss(losses: Losses, job: Job) -> float:
     """Average of the batch losses by rows, or their sum."""
-    batches, total = len(losses.each), float(losses.total[0])
+    batches, total = len(losses.each), float(losses.total.item())
     if job.summed or batches == 1:
         return total
-    rows, loss = job.rows - (batches - 1) * job.batch, float(losses.each[-1])
+    rows, loss = job.rows - (batches - 1) * job.batch, float(losses.each.item(-1))
     return ((total - loss) * job.batch + loss * rows) / job.rows
 
 

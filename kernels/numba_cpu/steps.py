@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import numpy as np
@@ -107,8 +108,8 @@ def _run(plan: Plan, job: int, team: int, long: bool = False) -> float:
         _run(plan, REFRESH, 1)
     addresses = plan.addresses
     plan.flags[:] = 0
-    plan.table[fields.HALT] = fields.POSSIBLE if long else fields.NEVER
-    plan.table[fields.TEAM] = team
+    plan.cells[fields.HALT] = fields.POSSIBLE if long else fields.NEVER
+    plan.cells[fields.TEAM] = team
     if job in _SHORTCUTS:
         return float(_SHORTCUTS[job].of(plan.precision)(*addresses))
     run = run_job.of(plan.precision)
@@ -119,14 +120,14 @@ def _run(plan: Plan, job: int, team: int, long: bool = False) -> float:
         return float(run(job, *addresses, thread, size))
 
     def stop() -> None:
-        plan.table[fields.HALT] = fields.WANTED
+        plan.cells[fields.HALT] = fields.WANTED
 
     return run_team(call, team, stop if long else None)
 
 
 def _halted(plan: Plan) -> bool:
     """Whether the last run has left work undone."""
-    return bool(plan.table[fields.HALT] == fields.WANTED)
+    return plan.cells[fields.HALT] == fields.WANTED
 
 
 def _whole(plan: Plan, job: int, team: int, long: bool) -> float:
@@ -138,16 +139,16 @@ def _whole(plan: Plan, job: int, team: int, long: bool) -> float:
 
 
 def _bind(plan: Plan, X_: Array, T: Array | None, w: Array | None) -> None:
-    table = plan.table
-    table[fields.X], table[fields.ROWS] = address(X_), len(X_)
-    table[fields.ROW_KIND] = kind_of(X_.dtype, plan.dtype)
-    table[fields.ROW_BYTES] = X_.shape[1] * X_.itemsize
-    table[fields.LABELS] = table[fields.DENSE] = table[fields.SAMPLE_WEIGHTS] = 0
+    cells = plan.cells
+    cells[fields.X], cells[fields.ROWS] = address(X_), len(X_)
+    cells[fields.ROW_KIND] = kind_of(X_.dtype, plan.dtype)
+    cells[fields.ROW_BYTES] = X_.shape[1] * X_.itemsize
+    cells[fields.LABELS] = cells[fields.DENSE] = cells[fields.SAMPLE_WEIGHTS] = 0
     if T is not None:
-        table[fields.LABELS if T.ndim == 1 else fields.DENSE] = address(T)
+        cells[fields.LABELS if T.ndim == 1 else fields.DENSE] = address(T)
     if w is not None:
-        table[fields.SAMPLE_WEIGHTS] = address(w)
-    table[fields.ORDER] = fields.ORDERS["sequence"]
+        cells[fields.SAMPLE_WEIGHTS] = address(w)
+    cells[fields.ORDER] = fields.ORDERS["sequence"]
 
 
 def forward(plan: Plan, out: Array, X: Array, logits: bool) -> None:
@@ -186,7 +187,7 @@ def _infer(plan: Plan, out: Array, X_: Array, T: Array | None, mode: int) -> Non
         team = _team(plan, len(X_), 1, 1)
         plan.reserve(plan.block, team)
         _bind(plan, X_, T, None)
-        plan.table[fields.OUT], plan.table[fields.MODE], plan.table[fields.TRAINING] = (
+        plan.cells[fields.OUT], plan.cells[fields.MODE], plan.cells[fields.TRAINING] = (
             address(out),
             mode,
             fields.EVALUATION,
@@ -210,8 +211,8 @@ def backprop(
         plan.reserve(len(X), team)
         plan.items.deal(plan.table, len(X), team)
         _bind(plan, X, T, w)
-        table = plan.table
-        table[fields.KEY], table[fields.STEP], table[fields.TRAINING] = signed(key), step, training
+        cells = plan.cells
+        cells[fields.KEY], cells[fields.STEP], cells[fields.TRAINING] = signed(key), step, training
         loss = _whole(plan, GRADIENTS, team, plan.heft * len(X) >= LONG)
         plan.store_gradient(gradient)
     return loss
@@ -223,7 +224,7 @@ def update(plan: Plan, gradient: Array, rate: float, step: int) -> None:
     with plan.lock:
         plan.about_to_move()
         plan.load_gradient(gradient)
-        plan.table[fields.RATES], plan.table[fields.STEP] = address(rates), step
+        plan.cells[fields.RATES], plan.cells[fields.STEP] = address(rates), step
         _run(plan, APPLY, 1)
 
 
@@ -249,14 +250,14 @@ def train_steps(
         plan.reserve(rows, team)
         plan.items.deal(plan.table, rows, team)
         _bind(plan, data.X, data.T, data.w)
-        table = plan.table
-        table[fields.ORDER], table[fields.ORDER_KEY] = fields.ORDERS[order.kind], signed(order.key)
-        table[fields.INDEX] = address(order.listed) if order.listed is not None else 0
-        table[fields.BATCH_ROWS], table[fields.KEY] = batch, signed(key)
-        table[fields.TRAINING], table[fields.WINDOW] = fields.UPDATING, WINDOW
-        table[fields.PATIENCE], table[fields.TOTAL] = PATIENCE, address(added)
+        cells = plan.cells
+        cells[fields.ORDER], cells[fields.ORDER_KEY] = fields.ORDERS[order.kind], signed(order.key)
+        cells[fields.INDEX] = address(order.listed) if order.listed is not None else 0
+        cells[fields.BATCH_ROWS], cells[fields.KEY] = batch, signed(key)
+        cells[fields.TRAINING], cells[fields.WINDOW] = fields.UPDATING, WINDOW
+        cells[fields.PATIENCE], cells[fields.TOTAL] = PATIENCE, address(added)
         long = way == TRAIN and plan.heft * rows >= LONG
-        table[fields.TWO_PASSES] = rows >= MANY_ROWS and plan.heft * rows >= LONG_ITEMS
+        cells[fields.TWO_PASSES] = rows >= MANY_ROWS and plan.heft * rows >= LONG_ITEMS
         if plan.rule.name == "lamb":  # its moments move before its items do
             plan.about_to_move()
         work = plan.flops * rows
@@ -265,15 +266,15 @@ def train_steps(
         while done < count:
             size, part = plan.company.next_part(team, count - done, work < LARGE)
             part = 1 if long and len(plan.statistics) else part
-            table[fields.FIRST], table[fields.COUNT] = first + done, part
-            table[fields.STEP], table[fields.DONE] = step + made, part
-            table[fields.RATES] = address(rates) + made * rates.itemsize
-            table[fields.LOSSES_OUT] = address(losses) + done * losses.itemsize
+            cells[fields.FIRST], cells[fields.COUNT] = first + done, part
+            cells[fields.STEP], cells[fields.DONE] = step + made, part
+            cells[fields.RATES] = address(rates) + made * rates.itemsize
+            cells[fields.LOSSES_OUT] = address(losses) + done * losses.itemsize
             started = time.perf_counter()
             made += _train_part(plan, way, size, long)
             seconds = time.perf_counter() - started
-            plan.company.learn(team, size, part, int(table[fields.DONE]), seconds)
-            done += int(table[fields.DONE])
+            plan.company.learn(team, size, part, cells[fields.DONE], seconds)
+            done += cells[fields.DONE]
             if _halted(plan):
                 break
         return made
@@ -281,17 +282,18 @@ def train_steps(
 
 def _train_part(plan: Plan, way: int, size: int, long: bool) -> int:
     """Run some batches; one that is left undone leaves no trace."""
-    running = plan.statistics
+    running, cells, looks, backup = plan.statistics, plan.cells, plan.looks, plan.backup
     before = running.copy() if long else running
-    looked = plan.looks[:size]
-    plan.looked, looked[:] = False, np.nan
-    plan.table[fields.KEPT] = address(plan.backup.numbers) if plan.backup.due else 0
+    plan.looked = False
+    for thread in range(size):
+        looks[thread] = math.nan
+    cells[fields.KEPT] = address(backup.numbers) if backup.due else 0
     try:
         made = int(_run(plan, way, size, long))
     finally:  # another signal's handler may raise when all is done
-        plan.backup.due, plan.table[fields.KEPT] = bool(plan.table[fields.KEPT]), 0
-    plan.looked = not any(looked.tolist())  # NaN is true
-    if _halted(plan) and len(running) and plan.table[fields.DONE] == 0:
+        backup.due, cells[fields.KEPT] = cells[fields.KEPT] != 0, 0
+    plan.looked = not any(looks[:size])  # NaN is true
+    if _halted(plan) and len(running) and cells[fields.DONE] == 0:
         running[:] = before
         plan.fresh = False
     return made
