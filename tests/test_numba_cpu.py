@@ -240,8 +240,8 @@ def test_a_team_that_breaks_up_changes_no_bit(
     alone = case.train(1, batch=16)
     sizes: list[int] = []
 
-    def noted(company: team.Company, size: int, batches: int, doubtful: bool) -> tuple[int, int]:
-        sizes.append(next_part(company, size, batches, False)[0])
+    def noted(company: team.Company, batches: int, doubtful: bool) -> tuple[int, int]:
+        sizes.append(next_part(company, batches, False)[0])
         return sizes[-1], min(batches, 2)
 
     next_part = team.Company.next_part
@@ -263,21 +263,20 @@ def cycle_counter() -> str | None:
 def test_company_waits_longer_after_each_break() -> None:
     company = team.Company()
     company.begin(2, 0.0)
-    assert company.next_part(2, 100, False) == (2, 100)
+    assert company.next_part(100, False) == (2, 100)
     pauses = []
     for _ in range(12):
-        company.learn(2, 2, 100, 3, 0.001)
+        company.learn(2, 100, 3, 0.001)
         pauses.append(company.pause)
-        assert company.next_part(2, 100, False) == (1, 1)
-        assert company.next_part(1, 100, False) == (1, 100)
+        assert company.next_part(100, False) == (1, 1)
     assert pauses == sorted(pauses)
     assert pauses[-1] == company.LONGEST
-    company.learn(2, 1, 1, 1, 0.01)
-    size, part = company.next_part(2, 1000, False)
+    company.learn(1, 1, 1, 0.01)
+    size, part = company.next_part(1000, False)
     assert (size, company.LONGEST / 0.01 - 2 <= part <= company.LONGEST / 0.01) == (1, True)
     company.until = company.worked
-    assert company.next_part(2, 100, False) == (2, 100)
-    company.learn(2, 2, 100, 99, 2 * company.LONGEST)
+    assert company.next_part(100, False) == (2, 100)
+    company.learn(2, 100, 99, 2 * company.LONGEST)
     assert company.pause == company.SHORTEST
 
 
@@ -290,9 +289,9 @@ def test_company_waits_for_work_and_not_for_time(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr("time.perf_counter", lambda call=call: 1000.0 * call)
         done = 0
         while done < 80:
-            size, part = company.next_part(2, 80 - done, False)
+            size, part = company.next_part(80 - done, False)
             made = part if size == 1 else min(part, 2)
-            company.learn(2, size, part, made, 1e-3 * made if size == 1 else 0.02)
+            company.learn(size, part, made, 1e-3 * made if size == 1 else 0.02)
             tries += size == 2
             done += made
     assert tries < 20
@@ -303,7 +302,7 @@ def test_company_waits_for_work_and_not_for_time(monkeypatch: pytest.MonkeyPatch
 def test_company_learns_nothing_from_a_part_that_was_left_at_once(size: int) -> None:
     company = team.Company()
     company.begin(2, 1e-3)
-    company.learn(2, size, 10, 0, 0.5)
+    company.learn(size, 10, 0, 0.5)
     assert (company.seconds, company.due, company.until) == ({}, {}, -math.inf)
 
 
@@ -314,8 +313,8 @@ def test_company_tries_both_ways_and_keeps_the_faster(alone: float, together: fl
     took, batches = {1: alone, 2: together}, {1: 0, 2: 0}
     sizes = []
     for _ in range(400):
-        size, part = company.next_part(2, 20_000, True)
-        company.learn(2, size, part, part, part * took[size])
+        size, part = company.next_part(20_000, True)
+        company.learn(size, part, part, part * took[size])
         batches[size] += part
         sizes.append(size)
     faster = min(took, key=took.__getitem__)
@@ -323,7 +322,7 @@ def test_company_tries_both_ways_and_keeps_the_faster(alone: float, together: fl
     assert sizes.count(3 - faster) > 3
     assert batches[faster] > 0.95 * sum(batches.values())
     company.begin(2, 2 * alone)
-    assert company.next_part(2, 20_000, True)[0] == 1
+    assert company.next_part(20_000, True)[0] == 1
 
 
 def test_same_bits_on_repeat(rng: np.random.Generator) -> None:

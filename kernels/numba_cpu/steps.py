@@ -261,10 +261,13 @@ def train_steps(
         if plan.rule.name == "lamb":  # its moments move before its items do
             plan.about_to_move()
         work = plan.flops * rows
-        plan.company.begin(team, work / USUAL)
+        if team > 1:
+            plan.company.begin(team, work / USUAL)
         done = made = 0
         while done < count:
-            size, part = plan.company.next_part(team, count - done, work < LARGE)
+            size, part = 1, count - done
+            if team > 1:
+                size, part = plan.company.next_part(part, work < LARGE)
             part = 1 if long and len(plan.statistics) else part
             cells[fields.FIRST], cells[fields.COUNT] = first + done, part
             cells[fields.STEP], cells[fields.DONE] = step + made, part
@@ -272,8 +275,9 @@ def train_steps(
             cells[fields.LOSSES_OUT] = address(losses) + done * losses.itemsize
             started = time.perf_counter()
             made += _train_part(plan, way, size, long)
-            seconds = time.perf_counter() - started
-            plan.company.learn(team, size, part, cells[fields.DONE], seconds)
+            if team > 1:
+                seconds = time.perf_counter() - started
+                plan.company.learn(size, part, cells[fields.DONE], seconds)
             done += cells[fields.DONE]
             if _halted(plan):
                 break

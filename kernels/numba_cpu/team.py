@@ -123,14 +123,16 @@ class Company:
         self.worked = 0.0
 
     def begin(self, team: int, guess: float) -> None:
-        """A call of batches that take about `guess` seconds comes; what is known may not hold."""
+        """A call of a team comes, of batches that take about `guess` seconds.
+
+        What is known of others may not hold.
+        """
         if self.kind != (team, guess):
             self.kind, self.again, self.seconds, self.due = (team, guess), self.SOON, {}, {}
 
-    def next_part(self, team: int, batches: int, doubtful: bool) -> tuple[int, int]:
+    def next_part(self, batches: int, doubtful: bool) -> tuple[int, int]:
         """Threads of the next part of a call, and its batches at most."""
-        if team == 1:
-            return 1, batches
+        team = self.kind[0]
         if self.worked < self.until:
             return 1, self._count(1, self.until - self.worked, batches)
         if not doubtful:
@@ -147,9 +149,9 @@ class Company:
         each = self.seconds.get(size) or self.kind[1]
         return min(batches, max(1, int(seconds / each)) if each else 1)
 
-    def learn(self, team: int, size: int, part: int, done: int, seconds: float) -> None:
-        """Take in how a part of a call went: `size` of `team` threads, `done` of its batches."""
-        if team == 1 or not done:  # none is done where Ctrl-C was pressed
+    def learn(self, size: int, part: int, done: int, seconds: float) -> None:
+        """Take in how a part of a call went: `size` of a team's threads, `done` of its batches."""
+        if not done:  # where Ctrl-C was pressed
             return
         self.worked += seconds
         if size > 1 and done < part:
@@ -159,7 +161,7 @@ class Company:
             return
         short = size > 1 and seconds < 2 * self.TRIAL
         self.seconds[size] = seconds / done * (self.ALLOWANCE if short else 1.0)
-        slower = self.seconds[size] > self.seconds.get(team + 1 - size, math.inf)
+        slower = self.seconds[size] > self.seconds.get(self.kind[0] + 1 - size, math.inf)
         self.due[size] = self.worked + (self.again if slower else self.AGAIN)
         self.again = min(2 * self.again, self.AGAIN) if slower else self.again
 
