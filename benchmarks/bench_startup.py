@@ -1,7 +1,9 @@
 """Seconds until the first result: cold, and with compiled kernels in the cache.
 
 Each figure is a process of its own. "cold" starts with an empty cache folder, "cached" with the
-one that the cold run has filled. Times are seconds from the start of ``import fastmlp``.
+one that the cold run has filled. Times are seconds from the start of ``import fastmlp``. Beside
+them, as a measure of the machine, what numba takes for itself: for ``import numba``, and until one
+addition is compiled.
 """
 
 from __future__ import annotations
@@ -27,8 +29,17 @@ net.predict(X[:1])
 predicted = time.perf_counter()
 print(json.dumps([imported - started, trained - started, predicted - started]))
 """
+NUMBA_CODE = """
+import json, time
+started = time.perf_counter()
+import numba
+imported = time.perf_counter()
+numba.njit(numba.types.float64(numba.types.float64))(lambda x: x + 1)
+print(json.dumps([imported - started, time.perf_counter() - started]))
+"""
 BYTECODE = "import fastmlp.network, fastmlp.kernels.numba_cpu"
 NAMES = ("import", "first epoch", "first prediction")
+NUMBA_NAMES = ("import", "first function")
 
 
 def measured(dtype: str, folder: str) -> dict[str, float]:
@@ -43,7 +54,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="once, nothing written")
     arguments = parser.parse_args()
     repeats = 1 if arguments.quick else arguments.repeats
-    results = {}
+    results, numbas = {}, []
     python("-c", BYTECODE)
     for dtype in ("float32", "float64"):
         runs: dict[str, list[dict[str, float]]] = {"cold": [], "cached": []}
@@ -51,6 +62,7 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 runs["cold"].append(measured(dtype, folder))
                 runs["cached"].append(measured(dtype, folder))
+            numbas.append(json.loads(python("-c", NUMBA_CODE)))
         results[dtype] = {
             state: {name: statistics.median(run[name] for run in several) for name in NAMES}
             for state, several in runs.items()
@@ -58,8 +70,10 @@ def main() -> None:
         for state, medians in results[dtype].items():
             shown = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in medians.items())
             print(f"{dtype} {state}: {shown}")
+    numba = dict(zip(NUMBA_NAMES, map(statistics.median, zip(*numbas, strict=True)), strict=True))
+    print("numba alone:", ", ".join(f"{name} {seconds:.2f} s" for name, seconds in numba.items()))
     if not arguments.quick:
-        write("startup", {"repeats": repeats, "seconds": results})
+        write("startup", {"repeats": repeats, "seconds": results, "numba": numba})
 
 
 if __name__ == "__main__":

@@ -68,6 +68,9 @@ def _startup(record: Record) -> Iterator[Row]:
     for dtype, states in record["seconds"].items():
         for state, seconds in states.items():
             yield dtype, state, *(f"{value:.2f} s" for value in seconds.values())
+    if numba := record.get("numba"):
+        first = f"{numba['first function']:.2f} s: one addition"
+        yield "numba alone", "cold", f"{numba['import']:.2f} s", first, ""
 
 
 def _chapter(record: Record) -> Iterator[Row]:

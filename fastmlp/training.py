@@ -94,8 +94,10 @@ def _begin(
     net: Any, engine: Engine, job: Job, fresh: Optimizer | None, history: History
 ) -> Optimization | None:
     """Change to a fresh optimizer and tell the callbacks; undone where one of them objects."""
-    prefixes = ("", "validation_") if history.validated else ("",)
-    history.metrics.update({f"{prefix}{name}": [] for prefix in prefixes for name in job.metrics})
+    if job.metrics:
+        prefixes = ("", "validation_") if history.validated else ("",)
+        names = [f"{prefix}{name}" for prefix in prefixes for name in job.metrics]
+        history.metrics.update({name: [] for name in names})
     before = None if fresh is None else engine.restart(fresh)
     try:
         for callback in job.callbacks:

@@ -37,7 +37,7 @@ def _order_run(t, round_keys, first, stop):
             mine[i] = index[i]
 
 
-@family(types.void, POINTER, INTEGERS, INTEGERS, INTEGER, INTEGER)
+@family(types.void, POINTER, INTEGERS, INTEGERS, INTEGER, INTEGER, early=True)
 def order_rows(m, t, round_keys, first, stop):
     """List the rows at places first ... stop of the order, at most a ring of them, for `row_at`."""
     if t[fields.ORDER] == fields.SEQUENCE or stop <= first:

@@ -163,8 +163,10 @@ class Family:
         result: Any,
         arguments: tuple[Any, ...],
         on_demand: bool,
+        early: bool = False,
     ):
         self.on_demand = on_demand
+        self.early = early
         self.function = function
         self.result = result
         self.arguments = arguments
@@ -234,18 +236,19 @@ _ready: set[str] = set()
 
 
 def family(
-    result: Any, *arguments: Any, on_demand: bool = False
+    result: Any, *arguments: Any, on_demand: bool = False, early: bool = False
 ) -> Callable[[Callable[..., Any]], Family]:
     """Compile apart; `REAL` and `POINTER` stand for the precision's number and pointer.
 
     `ARRAY` is a NumPy array in a call from Python; the kernel gets the address of the object.
 
     With `on_demand`, it is compiled when it is first called from Python; the others are compiled
-    together.
+    together, those that are `early` first. That is for large ones where two processes would meet:
+    one would wait for the other (with shuffles and dropout early, 0.6 to 1.2 s of 12 to 13).
     """
 
     def decorate(function: Callable[..., Any]) -> Family:
-        return Family(function, result, arguments, on_demand)
+        return Family(function, result, arguments, on_demand, early)
 
     return decorate
 
@@ -265,6 +268,7 @@ def prepare(dtype: str, threads: int = 1) -> None:
         if dtype in _ready:
             return
         members = [member for member in _FAMILIES if not member.on_demand]
+        members.sort(key=lambda member: not member.early)
         folder, made = _folder(dtype), {}
         if threads > 1 and folder is not None and compiling.can_share():
             real = PRECISIONS[dtype]

@@ -57,7 +57,7 @@ def _draw(words, key, step, layer, block, first, count):
         words[2 * TOGETHER + r], words[3 * TOGETHER + r] = np.int64(w2), np.int64(w3)
 
 
-@family(types.void, POINTER, INTEGER, INTEGER, INTEGER, REAL, *(INTEGER,) * 6)
+@family(types.void, POINTER, INTEGER, INTEGER, INTEGER, REAL, *(INTEGER,) * 6, early=True)
 def dropout_block(scale, key, step, layer, kept, threshold, first_row, rows, first, units, width):
     """scale[row][unit] for units first ... first + units; rows lie `width` apart."""
     words, chosen = _room_for_words(), _room_for_a_unit(scale)
