@@ -61,7 +61,7 @@ def test_grid_search_in_workers(backend: str) -> None:
 @pytest.mark.parametrize("backend", ["loky", "threading", "multiprocessing"])
 def test_a_worker_has_one_thread(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FASTMLP_NUM_THREADS", raising=False)
-    threads._of_process.cache_clear()
+    threads._asked.cache_clear()
     with joblib.parallel_config(backend, n_jobs=2):
         seen = joblib.Parallel()(joblib.delayed(get_num_threads)() for _ in range(4))
     assert seen == [1, 1, 1, 1]
