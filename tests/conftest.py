@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,23 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         f"fastmlp: --seed={config.getoption('--seed')}, not loadable here: {missing or 'nothing'}",
         f"fastmlp: backend cupy {'on a device' if ON_DEVICE else 'over a stand-in: no GPU here'}",
     ]
+
+
+_seconds: dict[str, float] = defaultdict(float)
+LONG_RUN = 60.0
+"""Seconds of a run from which on it says where they went."""
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    _seconds[report.nodeid.partition("::")[0]] += report.duration
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    total = sum(_seconds.values())
+    if total > LONG_RUN:
+        longest = sorted(_seconds, key=_seconds.__getitem__, reverse=True)[:20]
+        shown = ", ".join(f"{Path(file).name} {_seconds[file]:.0f}" for file in longest)
+        terminalreporter.write_line(f"fastmlp: of {total:.0f} s, these files took most: {shown}")
 
 
 @pytest.fixture(params=BACKENDS)
