@@ -211,7 +211,10 @@ def test_updates_equal_scikit_learn(name: str, backend: str, rng: np.random.Gene
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", [(1, 1, 1), (37, 5, 13), (64, 300, 10), (0, 4, 3), (3, 2, 65)])
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 1, 1), (37, 5, 13), (64, 300, 10), (0, 4, 3), (3, 2, 65), (209, 9, 25), (640, 3, 17)],
+)
 def test_products(
     shape: tuple[int, int, int], dtype: str, backend: str, rng: np.random.Generator
 ) -> None:
