@@ -14,8 +14,8 @@ _weights_1, _weights_2, _weights_3 = WEIGHT_TILES[1], WEIGHT_TILES[2], WEIGHT_TI
 
 GRADIENT_ROWS = 128 if VECTOR_BITS == 512 else 208
 """Rows that a gradient adds up at a time, at most: three panels of dZ and one of A stay in the
-first-level cache (AVX2: 26 of 32 KiB). With 128, the 200 rows of a batch were two blocks, of 128 and
-72, and a step of 784-100-10 took 2 % longer."""
+first-level cache (AVX2: 26 of 32 KiB). With 128, the 200 rows of a batch were two blocks, of 128
+and 72, and a step of 784-100-10 took 2 % longer."""
 
 NEAR_ROWS = 1024
 """Rows up to which the inputs of an item are still in the second-level cache after their sums."""
