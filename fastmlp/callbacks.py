@@ -50,12 +50,11 @@ class Callback:
 
 
 class _Function(Callback):
-    def __init__(self, function: Callable[[int, History, Any], object]):
+    def __init__(self, function: Callable[[int, History, Any], Any]):
         self.function = function
 
-    def on_epoch_end(self, epoch: int, history: History, net: Any) -> bool | None:
-        answer = self.function(epoch, history, net)
-        return isinstance(answer, checks.BOOLEANS) and bool(answer)
+    def on_epoch_end(self, epoch: int, history: History, net: Any) -> Any:
+        return self.function(epoch, history, net)
 
 
 def resolve(callbacks: Any) -> list[Callback]:

@@ -76,6 +76,27 @@ def test_each_process_compiles_a_part_and_the_next_start_nothing(tmp_path: Path)
     assert warm == ["0", str(TOGETHER), "0", numbers]
 
 
+def test_processes_meet_at_small_kernels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Those that are to come early do: the rest of the order is that of their definition."""
+    order: list[str] = []
+
+    @contextmanager
+    def share(names: list[str], dtype: str) -> Iterator[list[str]]:
+        order.extend(names)
+        yield []
+
+    monkeypatch.setattr(jit, "_ready", set())
+    monkeypatch.setattr(jit, "_link", lambda *_: None)
+    monkeypatch.setattr(jit, "_folder", lambda _: tmp_path)
+    monkeypatch.setattr(jit.compiling, "can_share", lambda: True)
+    monkeypatch.setattr(jit.compiling, "share", share)
+    jit.prepare("float32", threads=2)
+    together = [member for member in jit._FAMILIES if not member.on_demand]
+    early = [member.name for member in together if member.early]
+    assert early
+    assert order == early + [member.name for member in together if not member.early]
+
+
 BROKEN = {
     "not there": "sys.executable = str(Path(sys.argv[1]) / 'python-missing')",
     "fails at once": "compiling._CHILD = 'raise SystemExit(3) # {} {} {} {}'",

@@ -775,7 +775,7 @@ def test_the_number_of_threads(
     monkeypatch.setenv("FASTMLP_NUM_THREADS", " 1")
     assert fastmlp.get_num_threads() == cores  # what was said first holds
     assert asked_anew() == 1
-    for wrong in ("many", "0", "-1", "1.5"):
+    for wrong in ("many", "0", "-1", "1.5", "9" * 5000):
         monkeypatch.setenv("FASTMLP_NUM_THREADS", wrong)
         for ask in (asked_anew, fastmlp.get_num_threads):
             with pytest.raises(ValueError, match="FASTMLP_NUM_THREADS must be"):
