@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
+from collections.abc import Callable
 
 import pytest
 
@@ -199,6 +201,99 @@ counter.join()
     assert min(progress) > 10
 
 
+def test_threads_are_kept_and_hold_on_to_nothing() -> None:
+    """As many as have worked at once, whoever called; a network that is gone takes its plan."""
+    code = """
+import gc, weakref
+
+def kept():
+    return [each for each in threading.enumerate() if each.name == "fastmlp"]
+
+net = trained()
+[member] = kept()
+for _ in range(5):
+    trained(net)
+    net.predict(X)
+    assert kept() == [member] and len(team._idle) == 1
+plan = weakref.ref(net._engine.plan())
+del net
+gc.collect()
+for _ in range(1000):  # the thread may not have had its turn yet
+    if plan() is None:
+        break
+    time.sleep(0.01)
+assert plan() is None
+
+inside = threading.Barrier(4, timeout=60)
+
+def call(thread, size):
+    inside.wait()  # until both teams are there
+    return 0.0
+
+both = [threading.Thread(target=team.run_team, args=(call, 2)) for _ in range(2)]
+for each in both: each.start()
+for each in both: each.join()
+assert len(kept()) == len(team._idle) == 2
+print("whole")
+"""
+    assert run(SETUP + code, timeout=120).split() == ["whole"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there can a thread choose")
+def test_threads_that_are_kept_go_where_their_caller_may() -> None:
+    code = """
+everywhere = os.sched_getaffinity(0)
+seen = {}
+
+def call(thread, size):
+    seen[thread] = os.sched_getaffinity(0)
+    return 0.0
+
+for allowed in (everywhere, {max(everywhere)}, {min(everywhere)}, everywhere):
+    os.sched_setaffinity(0, allowed)
+    team.run_team(call, 2)
+    assert seen == {0: allowed, 1: allowed}, seen
+    assert len(team._idle) == 1
+print("whole")
+"""
+    assert run(SETUP + code, timeout=120).split() == ["whole"]
+
+
+def test_what_a_signal_raises_before_a_team_works_leaves_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first member has been asked, the second has not; and one that fails tells its caller."""
+    ask, asked = team._Member.ask, []
+
+    def late(member: team._Member, work: Callable[[], None]) -> None:
+        if asked:
+            raise TimeoutError
+        asked.append(member)
+        ask(member, work)
+
+    def call(thread: int, size: int) -> float:
+        calls.append((thread, size))
+        if thread == failing:
+            raise ValueError("of a member")
+        return float(size)
+
+    calls, failing = list[tuple[int, int]](), -1
+    with monkeypatch.context() as patched:
+        patched.setattr(team._Member, "ask", late)
+        with pytest.raises(TimeoutError):
+            team.run_team(call, 3)
+    while asked[0] not in team._idle:
+        time.sleep(0.001)
+    assert not calls
+    assert team.run_team(call, 3) == 3.0
+    assert sorted(calls) == [(0, 3), (1, 3), (2, 3)]
+    failing = 2
+    with pytest.raises(ValueError, match="of a member"):
+        team.run_team(call, 3)
+    failing = -1
+    assert team.run_team(call, 3) == 3.0
+
+
 REFUSED = """
 start, refused = threading.Thread.start, []
 
@@ -214,6 +309,7 @@ for long in (5e9, 1.0):
     steps.LONG = long
     for allowed in (10**9, 1, 0):
         refused.clear()
+        team._idle.clear()
         assert [numbers(trained()), new().forward(X).tobytes()] == wanted
         assert bool(refused) == bool(allowed)
 print("whole")
@@ -232,6 +328,7 @@ def test_a_real_limit_on_threads() -> None:
     code = """
 import resource
 wanted = numbers(trained())
+team._idle.clear()
 if os.geteuid() == 0:
     os.setuid(65534)
 resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
