@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 from common import Cases, parser, times_of
-from peak import present_rate
+from peak import Probe
 
 from fastmlp import MLP, SGD
 from fastmlp.cli.contest import BRIEF, Pace, in_turn
@@ -98,7 +98,7 @@ def main() -> None:
     options.add_argument("--without", nargs="*", default=[], help="names of peers")
     arguments = options.parse_args()
     names = [n for n in installed() if n in BUILDERS and n not in arguments.without]
-    pace = Pace(0, arguments.repeats, 2 * arguments.repeats, probe=present_rate)
+    pace = Pace(0, arguments.repeats, 2 * arguments.repeats, probe=Probe())
     works = {work.name: work for work in NETWORKS}
     if arguments.quick:
         pace = BRIEF

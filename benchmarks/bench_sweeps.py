@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from common import Cases, parser, times_of
-from peak import present_rate
+from peak import Probe
 
 from fastmlp import set_num_threads
 from fastmlp.cli.contest import BRIEF, Pace, in_turn, measured, verdict
@@ -128,7 +128,7 @@ def measure(kind: str, cases: Iterator[tuple[str, Case]], about: str | None) -> 
     options.add_argument("--without", nargs="*", default=list(SLOW), help="names of peers")
     arguments = options.parse_args()
     names = [name for name in installed() if name not in arguments.without]
-    pace, found = Pace(arguments.seconds, probe=present_rate), dict(cases)
+    pace, found = Pace(arguments.seconds, probe=Probe()), dict(cases)
     if arguments.quick:
         pace, found = BRIEF, {n: _small(case) for n, case in found.items()}
     record = Cases(kind, arguments, {"seconds": arguments.seconds})

@@ -6,8 +6,8 @@
 Each peer trains the same epochs from the same weights; after three steps their weights must agree,
 then whole epochs are timed in turn. Microseconds a step, medians. Epochs count before which the
 machine was quiet: ten milliseconds of the kernels' register tile on all cores were as fast as
-ever. The floor of a step is its multiplications and additions at the rate of that tile, which is
-measured in the same run.
+ever, and two threads met as soon as ever. The floor of a step is its multiplications and additions
+at the rate of that tile, which is measured in the same run.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import os
 from typing import Any
 
 from common import Cases, parser, times_of
-from peak import present_rate, tile_peak
+from peak import Probe, tile_peak
 
 from fastmlp.cli.contest import BRIEF, Pace, measured
 from fastmlp.cli.peers import OURS, installed
@@ -47,7 +47,7 @@ def main() -> None:
     names = [name for name in installed() if name not in arguments.without]
     rate = RATES[arguments.optimizer]
     works = {work.name: work._replace(rate=rate) for work in WORKLOADS}
-    pace = Pace(arguments.seconds, arguments.repeats, arguments.most, probe=present_rate)
+    pace = Pace(arguments.seconds, arguments.repeats, arguments.most, probe=Probe())
     if arguments.quick:
         pace = BRIEF
         works = {name: work._replace(steps=min(work.steps, 2)) for name, work in works.items()}

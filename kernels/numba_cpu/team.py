@@ -167,8 +167,9 @@ class Company:
         self.again = min(2 * self.again, self.AGAIN) if slower else self.again
 
 
+# PyDLL keeps the interpreter's lock: who waits for it is woken by another thread, beside that one.
 _current_core: Callable[[], int] | None = (
-    getattr(ctypes.CDLL(None), "sched_getcpu", None) if sys.platform == "linux" else None
+    getattr(ctypes.PyDLL(None), "sched_getcpu", None) if sys.platform == "linux" else None
 )
 
 
