@@ -58,6 +58,24 @@ def _run(script: str, *words: str) -> str:
     return result.stdout
 
 
+def test_a_machine_whose_threads_are_far_apart_is_not_quiet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("numba")
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import peak
+
+    assert peak.meeting_cycles() >= 0  # two real threads
+    meetings = iter([100.0, 199.0, 201.0, 40.0, 81.0, 80.0])
+    monkeypatch.setattr(peak, "_rate", lambda dtype, threads: 8.0 * threads)
+    monkeypatch.setattr(peak, "meeting_cycles", lambda: next(meetings))
+    monkeypatch.setattr(peak, "get_num_threads", lambda: 2)
+    probe = peak.Probe()
+    assert [probe() for _ in range(6)] == [16.0, 16.0, 8.0, 16.0, 8.0, 16.0]
+    monkeypatch.setattr(peak, "get_num_threads", lambda: 1)
+    assert probe() == 8.0  # nobody to meet
+
+
 # What was measured
 
 

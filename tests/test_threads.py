@@ -259,6 +259,13 @@ print("whole")
     assert run(SETUP + code, timeout=120).split() == ["whole"]
 
 
+def _wait_until(true: Callable[[], bool]) -> None:
+    ending = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < ending
+        time.sleep(0.001)
+
+
 def test_what_a_signal_raises_before_a_team_works_leaves_nobody_waiting(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -282,8 +289,20 @@ def test_what_a_signal_raises_before_a_team_works_leaves_nobody_waiting(
         patched.setattr(team._Member, "ask", late)
         with pytest.raises(TimeoutError):
             team.run_team(call, 3)
-    while asked[0] not in team._idle:
-        time.sleep(0.001)
+    _wait_until(lambda: asked[0] in team._idle)
+    here, take = threading.current_thread(), team._Cores.take
+
+    def interrupted(cores: team._Cores) -> None:
+        if threading.current_thread() is here:
+            raise TimeoutError
+        take(cores)
+
+    kept = len(team._idle)
+    with monkeypatch.context() as patched:
+        patched.setattr(team._Cores, "take", interrupted)
+        with pytest.raises(TimeoutError):
+            team.run_team(call, 2)
+    _wait_until(lambda: len(team._idle) == kept)
     assert not calls
     assert team.run_team(call, 3) == 3.0
     assert sorted(calls) == [(0, 3), (1, 3), (2, 3)]

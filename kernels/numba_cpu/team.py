@@ -279,8 +279,7 @@ class _Crew:
             for thread, member in enumerate(self.members, first):
                 member.ask(partial(self._work, thread, member))
         except BaseException:  # of a signal's handler; members not yet asked sleep on for ever
-            self._halted = True
-            self._gate.release()
+            self.give_up()
             raise
 
     def _work(self, thread: int, member: _Member) -> None:
@@ -310,6 +309,11 @@ class _Crew:
 
     def begin(self) -> None:
         """Let all work."""
+        self._gate.release()
+
+    def give_up(self) -> None:
+        """Let all go without having worked."""
+        self._halted = True
         self._gate.release()
 
     def wait(self, stop: Callable[[], None] | None, pressed: list[int]) -> None:
@@ -346,7 +350,11 @@ def run_team(
 def _call_together(call: Callable[[int, int], float], team: int) -> float:
     """This thread is the first of the team."""
     crew = _Crew(call, 1, team)
-    crew.cores.take()
+    try:
+        crew.cores.take()
+    except BaseException:  # of a signal's handler
+        crew.give_up()
+        raise
     crew.begin()
     try:
         return call(0, crew.size)
