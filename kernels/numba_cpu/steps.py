@@ -107,11 +107,11 @@ def _run(plan: Plan, job: int, team: int, long: bool = False) -> float:
         plan.fresh = True
         _run(plan, REFRESH, 1)
     addresses = plan.addresses
-    plan.flags[:] = 0
     plan.cells[fields.HALT] = fields.POSSIBLE if long else fields.NEVER
     plan.cells[fields.TEAM] = team
     if job in _SHORTCUTS:
         return float(_SHORTCUTS[job].of(plan.precision)(*addresses))
+    plan.flags[:] = 0  # the shortcuts never ask what is in there
     run = run_job.of(plan.precision)
     if team == 1 and not long:
         return float(run(job, *addresses, 0, 1))
