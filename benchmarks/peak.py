@@ -11,11 +11,12 @@ import time
 import numpy as np
 
 from fastmlp import get_num_threads
+from fastmlp.kernels.numba_cpu.crew import run_team
 from fastmlp.kernels.numba_cpu.fields import THREAD_FLAGS
 from fastmlp.kernels.numba_cpu.intrinsics import at, cycles, lane_count, lanes
 from fastmlp.kernels.numba_cpu.jit import INTEGER, INTEGERS, NOTHING, POINTER, family
 from fastmlp.kernels.numba_cpu.products import product
-from fastmlp.kernels.numba_cpu.team import meet, run_team
+from fastmlp.kernels.numba_cpu.team import meet
 from fastmlp.kernels.numba_cpu.tiles import TILE_PANELS
 
 ROWS, LENGTH = 24, 96

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import zlib
 from collections import defaultdict
 from pathlib import Path
@@ -27,6 +28,10 @@ settings.register_profile(
 )
 settings.load_profile("fastmlp")
 
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # So a shell starts what runs in the background: children would never notice a Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if not ON_DEVICE and build.compiler() is not None:
     # The GPU backend's own code runs everywhere: over a module that looks like cupy.

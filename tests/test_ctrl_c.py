@@ -29,7 +29,7 @@ import json, os, signal, sys, threading, time
 import numpy as np
 import fastmlp
 from fastmlp import MLP, Adam, Callback, LAMB, SGD
-from fastmlp.kernels.numba_cpu import fields, team
+from fastmlp.kernels.numba_cpu import crew, fields
 
 threads, normalization, optimizer = int(sys.argv[1]), sys.argv[2] or None, eval(sys.argv[3])
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -73,7 +73,7 @@ def interrupted(call, after=0.5):
     else:
         raise AssertionError("the call ended before, or Ctrl-C was lost")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    assert len(team._idle) == sum(each.name == "fastmlp" for each in threading.enumerate())
+    assert len(crew._idle) == sum(each.name == "fastmlp" for each in threading.enumerate())
     return delay
 
 def same():
@@ -234,7 +234,7 @@ import os, signal, sys, threading, time
 import numpy as np
 import fastmlp
 from fastmlp import MLP
-from fastmlp.kernels.numba_cpu import team
+from fastmlp.kernels.numba_cpu import crew
 
 fastmlp.set_num_threads(2)
 rng = np.random.default_rng(0)
@@ -287,7 +287,7 @@ for call in (net.gradients, net.evaluate, net.train_on_batch):
     else:
         print("too fast for the alarm", call)
     time.sleep(0.3)
-    assert threading.active_count() == 1 + len(team._idle), threading.enumerate()
+    assert threading.active_count() == 1 + len(crew._idle), threading.enumerate()
     np.testing.assert_array_equal(net.forward(X[:3]), wanted)
 same(net.gradients(X, y))
 print("whole")

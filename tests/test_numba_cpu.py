@@ -25,7 +25,8 @@ if kernels.available()["numba"] is not None:
 
 import numba
 
-from fastmlp.kernels.numba_cpu import elementary, fields, intrinsics, steps, team
+from fastmlp.kernels.numba_cpu import elementary, fields, intrinsics, steps
+from fastmlp.kernels.numba_cpu.company import Company
 
 from .draws import UPDATE_CONSTANTS
 
@@ -201,12 +202,12 @@ def test_a_team_shares_the_update_of_few_rows(
     alone = case.train(1, batch, 2)
     teams: list[int] = []
 
-    def noted(company: team.Company, size: int, guess: float) -> None:
+    def noted(company: Company, size: int, guess: float) -> None:
         teams.append(size)
         begin(company, size, guess)
 
-    begin = team.Company.begin
-    monkeypatch.setattr(team.Company, "begin", noted)
+    begin = Company.begin
+    monkeypatch.setattr(Company, "begin", noted)
     for threads in (2, 3, 5, 9):
         for one, many in zip(alone, case.train(threads, batch, 2), strict=True):
             np.testing.assert_array_equal(one, many)
@@ -240,13 +241,13 @@ def test_a_team_that_breaks_up_changes_no_bit(
     alone = case.train(1, batch=16)
     sizes: list[int] = []
 
-    def noted(company: team.Company, batches: int, doubtful: bool) -> tuple[int, int]:
+    def noted(company: Company, batches: int, doubtful: bool) -> tuple[int, int]:
         sizes.append(next_part(company, batches, False)[0])
         return sizes[-1], min(batches, 2)
 
-    next_part = team.Company.next_part
-    monkeypatch.setattr(team.Company, "next_part", noted)
-    monkeypatch.setattr(team.Company, "SHORTEST", 1e-4)
+    next_part = Company.next_part
+    monkeypatch.setattr(Company, "next_part", noted)
+    monkeypatch.setattr(Company, "SHORTEST", 1e-4)
     monkeypatch.setattr(steps, "PATIENCE", -1)
     monkeypatch.setattr(steps, "WINDOW", -1)
     together = case.train(2, batch=16)
@@ -261,7 +262,7 @@ def cycle_counter() -> str | None:
 
 
 def test_company_waits_longer_after_each_break() -> None:
-    company = team.Company()
+    company = Company()
     company.begin(2, 0.0)
     assert company.next_part(100, False) == (2, 100)
     pauses = []
@@ -282,7 +283,7 @@ def test_company_waits_longer_after_each_break() -> None:
 
 def test_company_waits_for_work_and_not_for_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls far apart learn from each other: by the clock each would begin anew to try."""
-    company = team.Company()
+    company = Company()
     company.begin(2, 1e-3)
     tries = 0
     for call in range(50):
@@ -300,7 +301,7 @@ def test_company_waits_for_work_and_not_for_time(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("size", [1, 2])
 def test_company_learns_nothing_from_a_part_that_was_left_at_once(size: int) -> None:
-    company = team.Company()
+    company = Company()
     company.begin(2, 1e-3)
     company.learn(size, 10, 0, 0.5)
     assert (company.seconds, company.due, company.until) == ({}, {}, -math.inf)
@@ -308,7 +309,7 @@ def test_company_learns_nothing_from_a_part_that_was_left_at_once(size: int) -> 
 
 @pytest.mark.parametrize(("alone", "together"), [(1e-5, 3e-5), (1e-3, 6e-4)])
 def test_company_tries_both_ways_and_keeps_the_faster(alone: float, together: float) -> None:
-    company = team.Company()
+    company = Company()
     company.begin(2, alone)
     took, batches = {1: alone, 2: together}, {1: 0, 2: 0}
     sizes = []

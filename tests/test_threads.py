@@ -17,14 +17,14 @@ from .processes import run
 if kernels.available()["numba"] is not None:
     pytest.skip("numba is not installed", allow_module_level=True)
 
-from fastmlp.kernels.numba_cpu import team
+from fastmlp.kernels.numba_cpu import crew
 
 SETUP = """
 import multiprocessing, os, signal, sys, threading, time, warnings
 import numpy as np
 import fastmlp
 from fastmlp import MLP
-from fastmlp.kernels.numba_cpu import jit, steps, team
+from fastmlp.kernels.numba_cpu import crew, jit, steps
 
 warnings.simplefilter("ignore", DeprecationWarning)  # Python's own about forks beside threads
 fastmlp.set_num_threads(2)
@@ -129,7 +129,7 @@ def test_a_thread_goes_to_a_core_that_no_other_of_its_team_has(
     if len(everywhere) == 1:
         pytest.skip("there is one core only")
     first, free = min(everywhere), max(everywhere)
-    where, places = team._current_core, list[int]()
+    where, places = crew._current_core, list[int]()
     assert where is not None
 
     def current() -> int:
@@ -137,9 +137,9 @@ def test_a_thread_goes_to_a_core_that_no_other_of_its_team_has(
         places.append(where() if places else first)
         return places[-1]
 
-    monkeypatch.setattr(team, "_current_core", current)
+    monkeypatch.setattr(crew, "_current_core", current)
 
-    def take(cores: team._Cores, allowed: set[int]) -> tuple[list[int], set[int]]:
+    def take(cores: crew._Cores, allowed: set[int]) -> tuple[list[int], set[int]]:
         """Let a new thread that may run on some cores take one: where it was, where it may go."""
         places.clear()
         seen = []
@@ -155,7 +155,7 @@ def test_a_thread_goes_to_a_core_that_no_other_of_its_team_has(
         return places.copy(), seen[0]
 
     for _ in range(40):
-        cores = team._Cores()
+        cores = crew._Cores()
         cores._taken |= everywhere - {free}
         assert take(cores, everywhere) == ([first, free], everywhere)
         assert cores._taken == everywhere
@@ -214,7 +214,7 @@ net = trained()
 for _ in range(5):
     trained(net)
     net.predict(X)
-    assert kept() == [member] and len(team._idle) == 1
+    assert kept() == [member] and len(crew._idle) == 1
 plan = weakref.ref(net._engine.plan())
 del net
 gc.collect()
@@ -230,10 +230,10 @@ def call(thread, size):
     inside.wait()  # until both teams are there
     return 0.0
 
-both = [threading.Thread(target=team.run_team, args=(call, 2)) for _ in range(2)]
+both = [threading.Thread(target=crew.run_team, args=(call, 2)) for _ in range(2)]
 for each in both: each.start()
 for each in both: each.join()
-assert len(kept()) == len(team._idle) == 2
+assert len(kept()) == len(crew._idle) == 2
 print("whole")
 """
     assert run(SETUP + code, timeout=120).split() == ["whole"]
@@ -251,9 +251,9 @@ def call(thread, size):
 
 for allowed in (everywhere, {max(everywhere)}, {min(everywhere)}, everywhere):
     os.sched_setaffinity(0, allowed)
-    team.run_team(call, 2)
+    crew.run_team(call, 2)
     assert seen == {0: allowed, 1: allowed}, seen
-    assert len(team._idle) == 1
+    assert len(crew._idle) == 1
 print("whole")
 """
     assert run(SETUP + code, timeout=120).split() == ["whole"]
@@ -270,9 +270,9 @@ def test_what_a_signal_raises_before_a_team_works_leaves_nobody_waiting(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The first member has been asked, the second has not; and one that fails tells its caller."""
-    ask, asked = team._Member.ask, []
+    ask, asked = crew._Member.ask, []
 
-    def late(member: team._Member, work: Callable[[], None]) -> None:
+    def late(member: crew._Member, work: Callable[[], None]) -> None:
         if asked:
             raise TimeoutError
         asked.append(member)
@@ -286,31 +286,31 @@ def test_what_a_signal_raises_before_a_team_works_leaves_nobody_waiting(
 
     calls, failing = list[tuple[int, int]](), -1
     with monkeypatch.context() as patched:
-        patched.setattr(team._Member, "ask", late)
+        patched.setattr(crew._Member, "ask", late)
         with pytest.raises(TimeoutError):
-            team.run_team(call, 3)
-    _wait_until(lambda: asked[0] in team._idle)
-    here, take = threading.current_thread(), team._Cores.take
+            crew.run_team(call, 3)
+    _wait_until(lambda: asked[0] in crew._idle)
+    here, take = threading.current_thread(), crew._Cores.take
 
-    def interrupted(cores: team._Cores) -> None:
+    def interrupted(cores: crew._Cores) -> None:
         if threading.current_thread() is here:
             raise TimeoutError
         take(cores)
 
-    kept = len(team._idle)
+    kept = len(crew._idle)
     with monkeypatch.context() as patched:
-        patched.setattr(team._Cores, "take", interrupted)
+        patched.setattr(crew._Cores, "take", interrupted)
         with pytest.raises(TimeoutError):
-            team.run_team(call, 2)
-    _wait_until(lambda: len(team._idle) == kept)
+            crew.run_team(call, 2)
+    _wait_until(lambda: len(crew._idle) == kept)
     assert not calls
-    assert team.run_team(call, 3) == 3.0
+    assert crew.run_team(call, 3) == 3.0
     assert sorted(calls) == [(0, 3), (1, 3), (2, 3)]
     failing = 2
     with pytest.raises(ValueError, match="of a member"):
-        team.run_team(call, 3)
+        crew.run_team(call, 3)
     failing = -1
-    assert team.run_team(call, 3) == 3.0
+    assert crew.run_team(call, 3) == 3.0
 
 
 REFUSED = """
@@ -328,7 +328,7 @@ for long in (5e9, 1.0):
     steps.LONG = long
     for allowed in (10**9, 1, 0):
         refused.clear()
-        team._idle.clear()
+        crew._idle.clear()
         assert [numbers(trained()), new().forward(X).tobytes()] == wanted
         assert bool(refused) == bool(allowed)
 print("whole")
@@ -347,7 +347,7 @@ def test_a_real_limit_on_threads() -> None:
     code = """
 import resource
 wanted = numbers(trained())
-team._idle.clear()
+crew._idle.clear()
 if os.geteuid() == 0:
     os.setuid(65534)
 resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))

@@ -3,7 +3,8 @@
 `jit` collects kernels, `native` and `compiling` compile them, `objects` keeps and links them;
 `intrinsics` and `tiles` are the machine, `elementary` the functions; activations, losses, updates,
 normalization, random and products are the vocabulary; `plan` lays a network out in memory,
-`forward_rows` and `backward_rows` work on rows, `steps` runs the phases of a batch on a team.
+`forward_rows` and `backward_rows` work on rows, `steps` runs the phases of a batch on a `team` of
+threads; `crew` has those threads, `company` knows whether they pay.
 """
 
 from .activations import ACTIVATIONS

@@ -17,10 +17,10 @@ from numba.core import types
 
 from ..contract import Array
 from . import fields
+from .crew import run_team
 from .intrinsics import address_of, at, copy_vector, integers_at, lanes, like, pointer_to
 from .jit import INTEGER, INTEGERS, POINTER, family, inline
 from .room import aligned
-from .team import run_team
 
 MANY = 1 << 22
 """Numbers from which on they are shared out: for 2^20 of float32 a second thread starts too late

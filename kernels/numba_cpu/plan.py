@@ -17,13 +17,13 @@ from ..contract import Array, Layer, Network, State, Update
 from ..forks import tell_after_fork
 from ..layout import Segment, parameter_segments, running_segments
 from . import activations, fields, losses, normalization, updates
+from .company import Company
 from .intrinsics import lane_count
 from .jit import prepare
 from .keeping import Backup, all_finite
 from .products import BEYOND_THE_CACHE, to_panels
 from .room import Allocator, aligned, places
 from .sharing import Items
-from .team import Company
 from .tiles import TILE_PANELS
 from .work import LONG, heft, padded, update_work
 

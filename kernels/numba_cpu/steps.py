@@ -11,6 +11,7 @@ from ..contract import Array, Data, Order
 from . import fields
 from .calls import address
 from .columns import spread_running
+from .crew import run_team
 from .inference import infer_few, infer_team
 from .intrinsics import pointer_to, restore_tiny, tiny_to_zero
 from .items import transpose_weights
@@ -21,7 +22,6 @@ from .phases import batch_gradient_phase, train_team, update_phase
 from .plan import Plan
 from .random import signed
 from .rows import kind_of
-from .team import run_team
 from .work import LONG, LONG_ITEMS, MANY_ROWS
 
 TRAIN, GRADIENTS, APPLY, INFER, REFRESH, NARROW, ONLINE = range(7)
