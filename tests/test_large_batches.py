@@ -85,7 +85,9 @@ CASES: list[tuple[LARS | LAMB, Callable[..., Any]]] = [
 
 
 @pytest.mark.parametrize("clip", [None, 0.3])
-@pytest.mark.parametrize(("optimizer", "paper"), CASES, ids=str)
+@pytest.mark.parametrize(
+    ("optimizer", "paper"), CASES, ids=["LARS", "LARS, decay", "LAMB", "LAMB, decay"]
+)
 def test_the_papers_algorithms(
     optimizer: Any, paper: Callable[..., Any], clip: float | None, backend: str
 ) -> None:
