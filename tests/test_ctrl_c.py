@@ -137,7 +137,10 @@ for after in (1.0, 4.5):
         twin.train_on_batch(X[part], y[part])
     twin._engine.epochs = net.epochs
     same()
-    assert len(net.history) == len(net.history.seconds) == made // 4
+    entries = len(net.history)
+    assert entries == len(net.history.seconds)
+    # Four, too: Ctrl-C came amid the last batch of an epoch, which then gets no entry.
+    assert 0 <= made - 4 * entries <= 4, (made, entries)
 assert ends.ended == 2
 print(json.dumps(delays))
 """
