@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -71,17 +72,6 @@ def _backprop(
     return backend.backprop(plan, gradient, X, T, w, KEY, STEP, training), gradient
 
 
-def _slopes(start: State, net: Network, batch: Any, training: bool) -> Array:
-    """Differentiate the reference's loss by each parameter."""
-    plan = plan_of(REFERENCE, net, SGD, start)
-
-    def loss() -> float:
-        plan.load(start)
-        return _backprop(REFERENCE, plan, *batch, training)[0]
-
-    return differences(loss, start.parameters)
-
-
 def _check_gradient(backend: Any, net: Network, rng: np.random.Generator) -> None:
     """Compare a backend's gradient with slopes of the loss, which it finds as the reference does.
 
@@ -91,11 +81,18 @@ def _check_gradient(backend: Any, net: Network, rng: np.random.Generator) -> Non
     X, T, w = _rows(rng, net, 6)
     batch = (X, T, w if rng.random() < 0.5 else None)
     print(net, "weights" if batch[2] is not None else "no weights")
+    plan, reference = (plan_of(each, net, SGD, start) for each in (backend, REFERENCE))
+
+    def wanted(training: bool) -> float:
+        reference.load(start)
+        return _backprop(REFERENCE, reference, *batch, training)[0]
+
     for training in (True, False):
-        loss, gradient = _backprop(backend, plan_of(backend, net, SGD, start), *batch, training)
-        wanted, _ = _backprop(REFERENCE, plan_of(REFERENCE, net, SGD, start), *batch, training)
-        assert_close(loss, wanted, "step")
-        assert_close(gradient, _slopes(start, net, batch, training), "difference")
+        plan.load(start)
+        loss, gradient = _backprop(backend, plan, *batch, training)
+        assert_close(loss, wanted(training), "step")
+        slopes = differences(partial(wanted, training), start.parameters)
+        assert_close(gradient, slopes, "difference")
 
 
 # Gradients against slopes

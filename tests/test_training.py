@@ -453,6 +453,26 @@ def test_ctrl_c_keeps_what_is_trained(backend: str) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="no signals there")
 @pytest.mark.usefixtures("_default_ctrl_c")
+def test_ctrl_c_amid_the_last_batch(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All updates of the epoch stay, but it has no entry: its metrics are not taken any more."""
+    net, twin = _net(backend), _net(backend)
+    run = net._engine.run_steps
+
+    def pressed(*arguments: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        run(*arguments)
+
+    monkeypatch.setattr(net._engine, "run_steps", pressed)
+    with pytest.raises(KeyboardInterrupt):
+        net.fit(X, Y, epochs=3, batch_size=ROWS, shuffle=False)
+    assert net.history is not None
+    assert (net.steps, net.epochs, len(net.history), len(net.history.seconds)) == (1, 0, 0, 0)
+    twin.fit(X, Y, epochs=1, batch_size=ROWS, shuffle=False)
+    _same(net, twin)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no signals there")
+@pytest.mark.usefixtures("_default_ctrl_c")
 def test_ctrl_c_within_an_epoch_is_soon(backend: str) -> None:
     many = np.random.default_rng(0).normal(size=(400_000, 4)).astype(np.float32)
     net = _net(backend, dtype="float32")
